@@ -1,0 +1,216 @@
+"""ADD: attach a container to a bridge. Nothing is left behind unless it succeeds."""
+
+from __future__ import annotations
+
+from . import attachment as attachments
+from . import delete, devices, log
+from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
+from .inet import format_mac
+from .netlink import KernelError, Netlink
+from .netns import Namespace, is_own
+from .result import Result, needs_address, parse, render
+from .vswitch import USERSPACE, Vswitch, bridge_not_found
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .attachment import Attachment
+    from .config import NetworkConfig
+    from .deadline import Deadline
+    from .devices import Ends
+    from .ipam import Delegate
+    from .protocol import Invocation
+
+# What undoing may take beyond the command's timeout.
+_UNDO_SECONDS = 0.9
+
+
+class _Undo:
+    """What has to be undone, and in which order."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._steps: list[tuple[str, Callable[[Deadline], object]]] = []
+
+    def push(self, what: str, step: Callable[[Deadline], object]) -> None:
+        """Undo this before everything that was pushed earlier."""
+        self._steps.append((what, step))
+
+    def push_last(self, what: str, step: Callable[[Deadline], object]) -> None:
+        """Undo this after everything else."""
+        self._steps.insert(0, (what, step))
+
+    def run(self) -> None:
+        """Undo everything; a step that fails is logged, and the others are still done."""
+        for what, step in reversed(self._steps):
+            try:
+                step(self._deadline.unstoppable(self._deadline.remaining() + _UNDO_SECONDS / len(self._steps)))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the first error is the one to report
+                log.error(f"undoing {what} failed: {error}")
+
+
+def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> dict[str, Any]:
+    """Attach the container; returns the CNI result.
+
+    Raises:
+        CniError: what went wrong first; everything done before is undone.
+    """
+    attachment = attachments.of(invocation, config)
+    result = _previous_result(config)
+    if needs_address(invocation.version) and config.ipam_type is None:
+        raise CniError(
+            INVALID_CONFIG,
+            f"cniVersion {invocation.version!r} cannot express a result without an address, and 'ipam' is not set",
+            "use cniVersion 0.3.0 or newer",
+        )
+    if is_own(invocation.netns) and not invocation.override:
+        raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
+    sandbox = Namespace(invocation.netns)
+    inside = sandbox.open_netlink()
+    if inside.link(attachment.ifname) is not None:
+        raise devices.taken(attachment)
+    host = Netlink()
+    vswitch = Vswitch(config.socket_file, deadline)
+    datapath_type, existing = vswitch.look_up(config.bridge, attachment.port_name)
+    if datapath_type is None:
+        raise bridge_not_found(config.bridge)
+    if existing is not None:
+        _replace(existing.external_ids, attachment, invocation, config, deadline)
+    undo = _Undo(deadline)
+    try:
+        device = devices.of(config.interface_type)
+        device.create(host, sandbox, inside, attachment, config)
+        undo.push("the device", lambda _: device.destroy(host, attachment.port_name))
+        undo.push("the port", lambda time: _withdraw(vswitch, attachment, config, time, wait=device.GOES_WITH_ITS_ROW))
+        vswitch.begin_insert(attachment, config)
+        delegate = None
+        if config.ipam_type not in (None, "dhcp"):
+            delegate = _start_ipam(invocation, config, undo)
+        vswitch.finish_insert(attachment, config)
+        ends = device.connect(host, sandbox, inside, attachment, config)
+        if datapath_type == USERSPACE:
+            _switch_off_offload(sandbox, ends.container.name)
+        if config.ipam_type == "dhcp":
+            # Its client speaks over the interface, which therefore has to be there and up.
+            inside.set_up(ends.container.index)
+            delegate = _start_ipam(invocation, config, undo)
+        _add_interfaces(result, ends, attachment)
+        if delegate is None:
+            inside.set_up(ends.container.index)
+        else:
+            _add_addresses(result, delegate, sandbox, inside, ends, deadline)
+        if config.dns:
+            result.dns = config.dns
+        return render(result, invocation.version)
+    except BaseException as error:
+        undo.run()
+        if isinstance(error, KernelError):
+            raise CniError(KERNEL_REFUSED, f"the kernel refused a change: {error.strerror}") from error
+        raise
+
+
+def _previous_result(config: NetworkConfig) -> Result:
+    """The result to go on with: that of the plugin before us in the chain, or an empty one."""
+    if config.prev_result is None:
+        return Result()
+    try:
+        return parse(config.prev_result)
+    except ValueError as error:
+        raise CniError(INVALID_CONFIG, f"invalid 'prevResult': {error}") from error
+
+
+def _replace(
+    recorded: dict[str, str],
+    attachment: Attachment,
+    invocation: Invocation,
+    config: NetworkConfig,
+    deadline: Deadline,
+) -> None:
+    """Make room: the port of our name is that of an earlier ADD of this attachment, whose interface is gone.
+
+    It was killed half way, or the node was restarted, and nobody has called DEL.
+
+    Raises:
+        CniError: NAME_TAKEN, when the port is somebody else's.
+    """
+    if any(recorded.get(key) != value for key, value in attachment.identity.items()):
+        raise CniError(
+            NAME_TAKEN,
+            f"port {attachment.port_name!r} belongs to somebody else",
+            f"its external_ids are {recorded}",
+        )
+    log.warning(f"replacing port {attachment.port_name!r}, left behind by an earlier attachment")
+    delete.detach(attachment, invocation, config, deadline, wait=True)
+
+
+def _withdraw(
+    vswitch: Vswitch, attachment: Attachment, config: NetworkConfig, deadline: Deadline, *, wait: bool
+) -> None:
+    """Remove the port that may have been inserted, and with `wait` see that its device has gone as well."""
+    vswitch.use(deadline)
+    try:
+        number = vswitch.withdraw()
+    except CniError as error:
+        # The connection broke in between; what was sent may have been done.
+        log.debug(f"connecting again: {error.msg}")
+        vswitch = Vswitch(config.socket_file, deadline)
+        number = vswitch.remove(vswitch.ports_of(attachment))
+    if wait:
+        vswitch.wait_until_configured(number, deadline)
+
+
+def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> Delegate:
+    from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
+
+    delegate = ipam.Delegate("ADD", invocation, config)
+
+    def release(deadline: Deadline) -> None:
+        # It may still be at work, and must not give an address after we have returned it.
+        delegate.end(deadline.shorter(_UNDO_SECONDS / 3))
+        ipam.run("DEL", invocation, config, deadline)
+
+    # Last, so that nobody gets the address while the port that has it is still there.
+    undo.push_last("the address", release)
+    return delegate
+
+
+def _switch_off_offload(sandbox: Namespace, name: str) -> None:
+    """The userspace datapath passes packets on as they are, and the kernel leaves TCP checksums to the device."""
+    from .ethtool import switch_off_transmit_checksum  # noqa: PLC0415 - the kernel datapath needs none of it
+
+    try:
+        with sandbox:
+            switch_off_transmit_checksum(name)
+    except OSError as error:
+        raise CniError(
+            KERNEL_REFUSED,
+            f"transmit checksum offload of {name!r} cannot be switched off: {error.strerror}",
+            "without that TCP does not work on a bridge with datapath_type=netdev",
+        ) from error
+
+
+def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
+    """Our interfaces, behind those that are there already: the host's end first."""
+    if ends.host is not None:
+        result.interfaces.append({"name": ends.host.name, "mac": format_mac(ends.host.mac), "mtu": ends.host.mtu})
+    inner = ends.container
+    # The name that the runtime asked for; an internal port has it as its alternative name.
+    result.interfaces.append(
+        {"name": attachment.ifname, "mac": format_mac(inner.mac), "mtu": inner.mtu, "sandbox": attachment.netns}
+    )
+
+
+def _add_addresses(
+    result: Result, delegate: Delegate, sandbox: Namespace, inside: Netlink, ends: Ends, deadline: Deadline
+) -> None:
+    """Wait for the IPAM plugin's answer, put it on the container's end and into the result."""
+    from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
+
+    answer = ipam.finish_add(delegate, deadline)
+    addresses.configure(sandbox, inside, ends.container, answer, deadline)
+    index = len(result.interfaces) - 1
+    result.ips += [{**ip, "interface": index} for ip in answer.ips]
+    result.routes += answer.routes
+    result.dns = answer.dns or result.dns

@@ -1,0 +1,61 @@
+"""Who is being attached: one interface of one container to one network, and what follows from that."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .config import NetworkConfig
+    from .protocol import Invocation
+
+OWNER = "cni-ovs"
+
+
+class Attachment:
+    """One interface of one container on one network.
+
+    Attributes:
+        network: name of the network (the configuration's `name`).
+        container_id, ifname, netns: CNI_CONTAINERID, CNI_IFNAME and CNI_NETNS; the latter may be empty in DEL.
+        port_name: name of the port on the bridge, and of the device in the host's namespace.
+        identity: the external_ids that say whose the port is; they are enough to find it.
+        external_ids: all that is recorded with the port.
+    """
+
+    __slots__ = ("container_id", "external_ids", "identity", "ifname", "netns", "network", "port_name")
+
+    def __init__(self, network: str, container_id: str, ifname: str, netns: str, pod: dict[str, str]) -> None:
+        self.network = network
+        self.container_id = container_id
+        self.ifname = ifname
+        self.netns = netns
+        self.port_name = port_name(network, container_id, ifname)
+        self.identity = identity(network, container_id, ifname)
+        self.external_ids = {**self.identity, "contNetns": netns, **pod}
+
+
+def of(invocation: Invocation, config: NetworkConfig) -> Attachment:
+    """The attachment that an invocation is about."""
+    return Attachment(config.name, invocation.container_id, invocation.ifname, invocation.netns, config.pod)
+
+
+def of_network(network: str) -> dict[str, str]:
+    """The external_ids that every port of a network has."""
+    return {"owner": OWNER, "contNetwork": network}
+
+
+def identity(network: str, container_id: str, ifname: str) -> dict[str, str]:
+    """The external_ids that exactly one attachment has. The names are those that ovs-cni uses, where it has one."""
+    return {**of_network(network), "contID": container_id, "contIface": ifname}
+
+
+def port_name(network: str, container_id: str, ifname: str) -> str:
+    """`cni` and twelve hexadecimal digits that follow from the attachment alone.
+
+    So a repeated ADD, a DEL without any record and a person reading `ovs-vsctl show` find the same port. The digits
+    are FNV-1a (64 bits, folded to 48): among 10,000 ports on a node two are the same once in 5 million nodes, and then
+    the second ADD fails with an error. A cryptographic hash would cost loading a library.
+    """
+    value = 0xCBF29CE484222325
+    for byte in "\0".join((network, container_id, ifname)).encode():
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"cni{(value ^ value >> 48) & 0xFFFFFFFFFFFF:012x}"

@@ -1,0 +1,138 @@
+"""CHECK: whether an attachment is still as ADD left it.
+
+What plugins behind us in the chain, and Multus, may do is allowed: more routes, another default route, another MAC
+if it is in prevResult.
+"""
+
+from __future__ import annotations
+
+from . import attachment as attachments
+from .errors import CHECK_FAILED, INVALID_CONFIG, INVALID_NETNS, CniError
+from .inet import format_ip, format_mac, network_of, parse_cidr
+from .netlink import RT_TABLE_MAIN, Netlink
+from .netns import Namespace, is_own
+from .result import Result, parse
+from .vswitch import Vswitch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .attachment import Attachment
+    from .config import NetworkConfig
+    from .deadline import Deadline
+    from .netlink import Link
+    from .protocol import Invocation
+
+
+def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
+    """Verify the port, both ends, our addresses and routes, and ask the IPAM plugin.
+
+    Raises:
+        CniError: CHECK_FAILED, saying what differs, what was expected and what was found.
+    """
+    if config.prev_result is None:
+        raise CniError(INVALID_CONFIG, "required prevResult missing: CHECK needs the result of ADD")
+    try:
+        previous = parse(config.prev_result)
+    except ValueError as error:
+        raise CniError(INVALID_CONFIG, f"invalid 'prevResult': {error}") from error
+    attachment = attachments.of(invocation, config)
+    if is_own(invocation.netns) and not invocation.override:
+        raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
+    sandbox = Namespace(invocation.netns)
+    _check_port(Vswitch(config.socket_file, deadline), attachment, config)
+    inside = sandbox.open_netlink()
+    index, expected = _find_interface(previous, attachment)
+    container = _check_link(inside, attachment.ifname, expected, config, f"interface {attachment.ifname!r}")
+    if config.interface_type == "internal":
+        _same(f"device of {attachment.ifname!r}", attachment.port_name, container.name)
+    else:
+        hosts = [i for i in previous.interfaces if i["name"] == attachment.port_name and not i.get("sandbox")]
+        name = attachment.port_name
+        _check_link(Netlink(), name, hosts[0] if hosts else {}, config, f"host interface {name!r}")
+    if config.ipam_type is not None:
+        _check_addresses(inside, container, previous, index)
+        _check_routes(inside, previous)
+        from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
+
+        ipam.run("CHECK", invocation, config, deadline)
+
+
+def _differs(what: str, expected: object, found: object) -> CniError:
+    return CniError(CHECK_FAILED, f"{what} differs: expected {expected}, found {found}")
+
+
+def _same(what: str, expected: object, found: object) -> None:
+    if expected != found:
+        raise _differs(what, expected, found)
+
+
+def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> None:
+    name = attachment.port_name
+    state = vswitch.state_of(name)
+    if state is None:
+        raise CniError(CHECK_FAILED, f"port {name!r} is missing in Open vSwitch")
+    for key, value in attachment.identity.items():
+        _same(f"external_ids:{key} of port {name!r}", value, state.port.external_ids.get(key))
+    _same(f"bridge of port {name!r}", config.bridge, state.bridge)
+    _same(f"VLAN of port {name!r}", config.vlan, state.port.tag)
+    if config.vlan is not None:
+        _same(f"VLAN mode of port {name!r}", "access", state.port.vlan_mode)
+    expected_type = "internal" if config.interface_type == "internal" else ""
+    _same(f"type of interface {name!r}", expected_type, state.port.interface_type)
+    if state.error:
+        raise CniError(CHECK_FAILED, f"ovs-vswitchd reports an error for port {name!r}: {state.error}")
+    # Not compared with `ofport_request`: Open vSwitch gives another number when the requested one is taken.
+    if state.ofport is None or state.ofport < 1:
+        raise _differs(f"OpenFlow number of port {name!r}", "a positive number", state.ofport)
+
+
+def _find_interface(previous: Result, attachment: Attachment) -> tuple[int, dict[str, Any]]:
+    """The container's end in prevResult, and its index there."""
+    for index, interface in enumerate(previous.interfaces):
+        if interface["name"] == attachment.ifname and interface.get("sandbox"):
+            return index, interface
+    raise CniError(
+        INVALID_CONFIG, f"invalid 'prevResult': it has no interface {attachment.ifname!r} that is in a sandbox"
+    )
+
+
+def _check_link(netlink: Netlink, name: str, expected: dict[str, Any], config: NetworkConfig, what: str) -> Link:
+    link = netlink.link(name)
+    if link is None:
+        raise CniError(CHECK_FAILED, f"{what} is missing")
+    if not link.up:
+        raise _differs(f"state of {what}", "up", "down")
+    mtu = expected.get("mtu", config.mtu)
+    if mtu is not None:
+        _same(f"MTU of {what}", mtu, link.mtu)
+    mac = expected.get("mac")
+    if isinstance(mac, str) and mac:
+        _same(f"MAC of {what}", mac.lower(), format_mac(link.mac))
+    return link
+
+
+def _check_addresses(inside: Netlink, link: Link, previous: Result, index: int) -> None:
+    present = {(address.packed, address.prefix) for address in inside.addresses(link.index)}
+    for ip in previous.ips:
+        # Without an index (allowed before 1.0.0) an address may be that of another plugin's interface.
+        if ip.get("interface") != index:
+            continue
+        _, packed, prefix = parse_cidr(ip["address"])
+        if (packed, prefix) not in present:
+            found = ", ".join(sorted(f"{format_ip(p)}/{n}" for p, n in present)) or "none"
+            raise _differs(f"address of interface {link.name!r}", ip["address"], found)
+
+
+def _check_routes(inside: Netlink, previous: Result) -> None:
+    present: dict[int, set[tuple[bytes, int, int]]] = {}
+    for route in previous.routes:
+        family, packed, prefix = parse_cidr(route["dst"])
+        if prefix == 0:
+            continue  # a later plugin may have taken the default route to itself
+        if family not in present:
+            present[family] = {(found.dst, found.prefix, found.table) for found in inside.routes(family)}
+        table = route.get("table", RT_TABLE_MAIN)
+        if (network_of(packed, prefix), prefix, table) not in present[family]:
+            raise CniError(CHECK_FAILED, f"route to {route['dst']} is missing in table {table}")

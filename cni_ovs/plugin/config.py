@@ -1,0 +1,405 @@
+"""The network configuration: parsed, defaulted and validated in one place, before anything changes.
+
+docs/configuration.md describes every key. DEL and GC read leniently: a configuration that ADD refused must not make
+DEL fail for ever, so there a wrong value is logged and replaced by its default.
+"""
+
+from __future__ import annotations
+
+from . import log
+from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
+from .inet import parse_ip, parse_mac
+from .jsontext import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+DEFAULT_SOCKET = "unix:/var/run/openvswitch/db.sock"
+DEFAULT_TIMEOUT = 30.0
+INTERFACE_TYPES = {"veth": "veth", "": "veth", "system": "veth", "internal": "internal"}
+
+# Every key that means something here, and those of the CNI specification that do not concern us.
+_KNOWN = frozenset(
+    {
+        *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
+        *("bridge", "interface_type", "vlan", "mtu", "ofport_request", "external_ids", "ipam", "dns"),
+        *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
+    }
+)
+# Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
+# Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
+_LATER = ("trunk", "vlan_mode", "cvlans", "configuration_path", "deviceID")
+# external_ids that are the plugin's own record (attachment.py), and the one that OVN listens to.
+_RESERVED_IDS = (
+    "owner",
+    "contNetwork",
+    "contID",
+    "contIface",
+    "contNetns",
+    "contPodUid",
+    "contPodName",
+    "contPodNamespace",
+)
+_POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
+# Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
+_LONGEST_TIMEOUT = 3600
+
+
+class NetworkConfig:
+    """A validated network configuration.
+
+    Attributes:
+        name: of the network.
+        raw: the whole configuration as the runtime sent it; an IPAM plugin receives it unchanged.
+        bridge: name of the bridge; "" only in DEL and GC, which do not need it.
+        interface_type: "veth" or "internal".
+        vlan: access VLAN, or None for a trunk of all VLANs.
+        mtu, ofport_request: None leaves them to the kernel and to Open vSwitch.
+        mac: six bytes, or None.
+        socket_file: "unix:PATH" or "tcp:HOST:PORT" of ovsdb-server.
+        timeout: seconds for the whole command.
+        link_wait: seconds that ovs-vswitchd may take for the port, or None for as long as `timeout` allows.
+        external_ids: what the user adds to the port.
+        pod: external_ids that name the pod, from CNI_ARGS.
+        ipam_type: name of the IPAM plugin, or None for layer 2 only.
+        dns: the `dns` object for the result; empty if there is none.
+        prev_result: the result of the plugin before us in a chain, or None.
+        valid_attachments: pairs of container id and interface name for GC, or None when the runtime sent none.
+    """
+
+    __slots__ = (
+        "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mtu", "name",
+        "ofport_request", "pod", "prev_result", "raw", "socket_file", "timeout", "valid_attachments", "vlan",
+    )  # fmt: skip
+
+    bridge: str
+    dns: dict[str, Any]
+    external_ids: dict[str, str]
+    interface_type: str
+    ipam_type: str | None
+    link_wait: float | None
+    mac: bytes | None
+    mtu: int | None
+    name: str
+    ofport_request: int | None
+    pod: dict[str, str]
+    prev_result: dict[str, Any] | None
+    raw: bytes
+    socket_file: str
+    timeout: float
+    valid_attachments: list[tuple[str, str]] | None
+    vlan: int | None
+
+
+def lookup(values: dict[str, Any], key: str) -> Any:
+    """The value of a key: of that very name, or else of one that differs only in case, as clients in Go write it.
+
+    None when there is none; JSON's null is the same.
+    """
+    if key in values:
+        return values[key]
+    lower = key.lower()
+    for name, value in values.items():
+        if name.lower() == lower:
+            return value
+    return None
+
+
+def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = False) -> NetworkConfig:
+    """Validate a network configuration.
+
+    Args:
+        values: the configuration as decoded from JSON; `name` has been checked by protocol.py.
+        raw: the same as text.
+        cni_args: CNI_ARGS.
+        lenient: for DEL and GC: replace a wrong value by its default.
+
+    Raises:
+        CniError: INVALID_CONFIG or UNSUPPORTED_FIELD, naming key, value and what is allowed; INVALID_ENVIRONMENT
+            for CNI_ARGS.
+    """
+    reader = _Reader(values, lenient)
+    config = NetworkConfig()
+    config.raw = raw
+    config.name = lookup(values, "name")
+    log_level = reader.read("log_level", "info", _log_level)
+    log_file = reader.read("log_file", None, _log_file)
+    reader.attempt(None, lambda: _configure_log(log_level, log_file))
+    config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, _timeout)
+    config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, _socket_file)
+    ipam = reader.read("ipam", {}, _object)
+    config.ipam_type = _Reader(ipam, lenient, "ipam.").read("type", None, _ipam_type)
+    config.dns = reader.read("dns", {}, _object)
+    config.prev_result = reader.read("prevResult", None, _object)
+    config.valid_attachments = _valid_attachments(values)
+    arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))
+    config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
+    _parse_port(reader, config)
+    config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
+    reader.attempt(None, lambda: _refuse_later(values, arguments))
+    if not lenient:
+        _report_unknown(values)
+    return config
+
+
+def _parse_port(reader: _Reader, config: NetworkConfig) -> None:
+    """The keys that describe the port and its device."""
+    config.bridge = reader.read("bridge", "", _bridge, required=True)
+    config.interface_type = reader.read("interface_type", "veth", _interface_type)
+    config.vlan = reader.read("vlan", None, _integer(0, 4094))
+    config.mtu = reader.read("mtu", None, _integer(68, 65535, zero_is_none=True))
+    config.ofport_request = reader.read("ofport_request", None, _integer(1, 65279, zero_is_none=True))
+    config.external_ids = reader.read("external_ids", {}, _external_ids)
+    retries = reader.read("link_state_check_retries", None, _integer(0, 1_000_000))
+    interval = reader.read("link_state_check_interval", None, _integer(0, 3_600_000))
+    config.link_wait = None
+    if retries is not None or interval is not None:
+        config.link_wait = (
+            max(5 * 600, (5 if retries is None else retries) * (600 if interval is None else interval)) / 1000
+        )
+
+
+class _Reader:
+    """Reads keys of an object, and decides what becomes of a wrong value.
+
+    Args:
+        values: the object.
+        lenient: log a wrong value, instead of raising.
+        prefix: where the object is, for messages: "ipam.".
+    """
+
+    def __init__(self, values: dict[str, Any], lenient: bool, prefix: str = "") -> None:
+        self._values = values
+        self._lenient = lenient
+        self._prefix = prefix
+
+    def read(self, key: str, default: Any, convert: Callable[[Any], Any], *, required: bool = False) -> Any:
+        """The converted value of a key. `convert` raises ValueError with what is allowed."""
+        value = lookup(self._values, key)
+        name = self._prefix + key
+
+        def check() -> Any:
+            if value is None:
+                if required:
+                    raise CniError(INVALID_CONFIG, f"{name!r} is missing in the network configuration")
+                return default
+            try:
+                return convert(value)
+            except ValueError as error:
+                raise CniError(INVALID_CONFIG, f"invalid {name!r}: {shown(value)}: {error}") from error
+
+        return self.attempt(default, check)
+
+    def attempt(self, default: Any, work: Callable[[], Any]) -> Any:
+        """What `work` returns, or the default when it raises CniError and we are lenient."""
+        try:
+            return work()
+        except CniError as error:
+            if not self._lenient:
+                raise
+            log.warning(f"ignored: {error.msg}")
+            return default
+
+
+def shown(value: Any) -> str:
+    """A value as JSON for a message, shortened if it is long."""
+    text = encode(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a JSON value is an integer (in Python, True is one too)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callable[[Any], int | None]:
+    def convert(value: Any) -> int | None:
+        if is_integer(value):
+            if lowest <= value <= highest:
+                return int(value)
+            if value == 0 and zero_is_none:  # plugins written in Go cannot tell 0 from a missing key
+                return None
+        raise ValueError(f"must be an integer from {lowest} to {highest}")
+
+    return convert
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    if not value.isprintable():
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return value
+
+
+def _bridge(value: Any) -> str:
+    name = _text(value)
+    if not name or "/" in name or len(name) > 255:
+        raise ValueError("must be the name of an Open vSwitch bridge")
+    return name
+
+
+def _interface_type(value: Any) -> str:
+    if not isinstance(value, str) or value not in INTERFACE_TYPES:
+        raise ValueError("must be veth (also '' or system) or internal")
+    return INTERFACE_TYPES[value]
+
+
+def _timeout(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_TIMEOUT:
+        raise ValueError(f"must be a number of seconds from 1 to {_LONGEST_TIMEOUT}")
+    return float(value)
+
+
+def _socket_file(value: Any) -> str:
+    text = _text(value)
+    if text.startswith("tcp:"):
+        host, _, port = text[4:].rpartition(":")
+        if host == "localhost":
+            host = "127.0.0.1"
+        # Only addresses: resolving a name can take longer than anybody waits, and cannot be bounded.
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        try:
+            family_matches = (":" in bare) == (bare != host)
+            parse_ip(bare)
+        except ValueError:
+            family_matches = False
+        if not family_matches or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+            raise ValueError("must be tcp:ADDRESS:PORT (an IPv6 address in brackets)")
+        return f"tcp:{host}:{port}"
+    path = text.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise ValueError("must be unix:PATH, an absolute path, or tcp:ADDRESS:PORT")
+    if len(path.encode()) > 107:
+        raise ValueError("is too long: the path of a Unix socket has at most 107 bytes")
+    return f"unix:{path}"
+
+
+def _ipam_type(value: Any) -> str | None:
+    name = _text(value)
+    if "/" in name or name in (".", ".."):
+        raise ValueError("must be the file name of an IPAM plugin, without a path")
+    return name or None
+
+
+def _external_ids(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError("must be an object whose values are strings")
+    for key in value:
+        if key in _RESERVED_IDS:
+            raise ValueError(f"{key!r} is written by the plugin itself")
+    return value
+
+
+def _log_level(value: Any) -> str:
+    if value not in log.LEVELS:
+        raise ValueError("must be one of " + ", ".join(log.LEVELS))
+    return str(value)
+
+
+def _log_file(value: Any) -> str:
+    path = _text(value)
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+def _configure_log(level: str, path: str | None) -> None:
+    try:
+        log.configure(level, path)
+    except OSError as error:
+        raise CniError(INVALID_CONFIG, f"'log_file' {path!r} cannot be opened: {error.strerror}") from error
+
+
+def parse_cni_args(text: str) -> dict[str, str]:
+    """The pairs of CNI_ARGS: `K=V` joined by `;`. The last of several wins; a value may contain `=`.
+
+    Raises:
+        CniError: INVALID_ENVIRONMENT, for a part without `=`.
+    """
+    arguments = {}
+    for part in text.split(";"):
+        if not part:
+            continue
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_ARGS: {part!r} is not of the form KEY=VALUE")
+        arguments[key] = value
+    return arguments
+
+
+def _nested(values: dict[str, Any], *keys: str) -> Any:
+    """A value inside objects; None where one is missing or is something else."""
+    current: Any = values
+    for key in keys:
+        if not isinstance(current, dict):
+            return None
+        current = lookup(current, key)
+    return current
+
+
+def _find_mac(values: dict[str, Any], arguments: dict[str, str]) -> bytes | None:
+    """The first of `runtimeConfig.mac`, `args.cni.mac` and MAC in CNI_ARGS."""
+    for where, code, value in (
+        ("'runtimeConfig.mac'", INVALID_CONFIG, _nested(values, "runtimeConfig", "mac")),
+        ("'args.cni.mac'", INVALID_CONFIG, _nested(values, "args", "cni", "mac")),
+        ("MAC in CNI_ARGS", INVALID_ENVIRONMENT, arguments.get("MAC")),
+    ):
+        if value is None or value == "":
+            continue
+        try:
+            return parse_mac(_text(value))
+        except ValueError as error:
+            raise CniError(code, f"invalid {where}: {shown(value)}: {error}") from error
+    return None
+
+
+def _refuse_later(values: dict[str, Any], arguments: dict[str, str]) -> None:
+    found = [(key, lookup(values, key)) for key in _LATER]
+    found += [("args.cni.ovnPort", _nested(values, "args", "cni", "ovnPort")), ("OvnPort", arguments.get("OvnPort"))]
+    for key, value in found:
+        if value not in (None, "", [], {}):
+            raise CniError(UNSUPPORTED_FIELD, f"{key!r} is not supported: {shown(value)}")
+
+
+def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
+    """What GC keeps (`cni.dev/valid-attachments`; an earlier draft of the specification called it otherwise)."""
+    for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
+        if key not in values:
+            continue
+        found = values[key]
+        if found is None:
+            return []
+        if not isinstance(found, list):
+            raise CniError(INVALID_CONFIG, f"invalid {key!r}: {shown(found)}: must be a list")
+        pairs = []
+        for item in found:
+            pair = (lookup(item, "containerID"), lookup(item, "ifname")) if isinstance(item, dict) else (None, None)
+            if not isinstance(pair[0], str) or not isinstance(pair[1], str):
+                # Dropping the item would remove a running container's port.
+                raise CniError(INVALID_CONFIG, f"invalid {key!r}: {shown(item)}: must have containerID and ifname")
+            pairs.append((pair[0], pair[1]))
+        return pairs
+    return None
+
+
+def _report_unknown(values: dict[str, Any]) -> None:
+    known = {key.lower() for key in (*_KNOWN, *_LATER)}
+    for key in values:
+        if key.lower() in known or key.startswith("cni.dev/"):
+            continue
+        from difflib import get_close_matches  # noqa: PLC0415 - start-up time, for a mistake that is rare
+
+        close = get_close_matches(key, sorted(_KNOWN), 1)
+        log.warning(
+            f"unknown key {key!r} in the network configuration is ignored"
+            + (f"; did you mean {close[0]!r}?" if close else "")
+        )

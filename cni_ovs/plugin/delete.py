@@ -1,0 +1,107 @@
+"""DEL: detach a container. What is gone already is done; the namespace is not needed."""
+
+from __future__ import annotations
+
+from . import attachment as attachments
+from . import devices, log
+from .errors import KERNEL_REFUSED, CniError
+from .netlink import KernelError, Netlink
+from .vswitch import Vswitch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .attachment import Attachment
+    from .config import NetworkConfig
+    from .deadline import Deadline
+    from .protocol import Invocation
+    from .vswitch import Port
+
+# How long to wait until ovs-vswitchd has removed a device of its own. When it is not running, the device goes as soon
+# as it is again; that is no reason to keep a container from being removed.
+_DEVICE_SECONDS = 3.0
+
+
+class Errors:
+    """Collects errors of steps that do not depend on each other; the first one is reported."""
+
+    def __init__(self) -> None:
+        self._found: list[CniError] = []
+
+    def attempt(self, step: Callable[[], object]) -> bool:
+        """Carry out a step; False if it failed."""
+        try:
+            step()
+        except CniError as error:
+            self._found.append(error)
+            log.warning(error.msg)
+            return False
+        except KernelError as error:
+            self._found.append(CniError(KERNEL_REFUSED, f"an interface cannot be removed: {error.strerror}"))
+            return False
+        return True
+
+    def raise_first(self) -> None:
+        """Raise the first error, if there was one."""
+        if self._found:
+            raise self._found[0]
+
+
+def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
+    """Detach the container.
+
+    Raises:
+        CniError: TRY_AGAIN_LATER, when Open vSwitch cannot be reached; everything else has been removed then.
+    """
+    detach(attachments.of(invocation, config), invocation, config, deadline)
+
+
+def detach(
+    attachment: Attachment, invocation: Invocation, config: NetworkConfig, deadline: Deadline, *, wait: bool = False
+) -> None:
+    """Remove everything that belongs to an attachment: port, device and address.
+
+    Args:
+        attachment, invocation, config, deadline: as everywhere.
+        wait: also wait until ovs-vswitchd has noticed, so that the port's name can be used again.
+
+    Raises:
+        CniError: the first error, after everything that could be done was done.
+    """
+    errors = Errors()
+    ports: list[Port] = []
+
+    def remove() -> None:
+        vswitch = Vswitch(config.socket_file, deadline)
+        ports.extend(vswitch.ports_of(attachment))
+        remove_ports(vswitch, ports, deadline, wait=wait)
+
+    reached = errors.attempt(remove)
+    if not ports:
+        # Nothing is recorded, or it cannot be asked for. A veth can be found by its name.
+        errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
+    # While an internal port that could not be removed still uses its address, nobody else may get it.
+    if config.ipam_type is not None and (reached or config.interface_type != "internal"):
+        errors.attempt(lambda: _release(attachment, invocation, config, deadline))
+    errors.raise_first()
+
+
+def remove_ports(vswitch: Vswitch, ports: list[Port], deadline: Deadline, *, wait: bool = False) -> None:
+    """Remove ports and their devices."""
+    number = vswitch.remove(ports)
+    host = Netlink()
+    for port in ports:
+        kind = devices.of("internal" if port.interface_type == "internal" else "veth")
+        # After the row: ovs-vswitchd would complain of a device that vanishes under it. Not waiting for it in between
+        # lets it work while the kernel does.
+        kind.destroy(host, port.name)
+        wait |= kind.GOES_WITH_ITS_ROW
+    if wait and not vswitch.wait_until_configured(number, deadline.shorter(_DEVICE_SECONDS)):
+        log.warning("ovs-vswitchd has not removed the device yet; it will when it runs again")
+
+
+def _release(attachment: Attachment, invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
+    from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
+
+    ipam.run("DEL", invocation, config, deadline)

@@ -1,0 +1,66 @@
+"""The kinds of port: one file each, all with the functions of `Device`.
+
+A new kind is a file here, its name in config.INTERFACE_TYPES, and a line in `of`.
+"""
+
+from __future__ import annotations
+
+from ..errors import NAME_TAKEN, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from ..attachment import Attachment
+    from ..config import NetworkConfig
+    from ..netlink import Link, Netlink
+    from ..netns import Namespace
+
+    class Device(Protocol):
+        """What every kind of port can do."""
+
+        GOES_WITH_ITS_ROW: bool
+        """Whether the device is Open vSwitch's own, so that it goes when the Port row goes."""
+
+        def create(
+            self, host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig
+        ) -> None:
+            """Make what must be there before Open vSwitch is told; leave nothing behind on failure.
+
+            Raises:
+                CniError: NAME_TAKEN, when CNI_IFNAME exists in the sandbox; KERNEL_REFUSED.
+            """
+
+        def connect(
+            self, host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig
+        ) -> Ends:
+            """Bring the container's end to its place, with its name, MAC and MTU, once Open vSwitch has the port."""
+
+        def destroy(self, host: Netlink, name: str) -> None:
+            """Remove what `create` made for the port of this name. It may be gone already."""
+
+
+class Ends:
+    """Both ends of a port: the host's, where there is one, and the container's."""
+
+    __slots__ = ("container", "host")
+
+    def __init__(self, host: Link | None, container: Link) -> None:
+        self.host = host
+        self.container = container
+
+
+def of(interface_type: str) -> Device:
+    """The kind of port that `interface_type` names."""
+    if interface_type == "internal":
+        from . import internal  # noqa: PLC0415 - start-up time
+
+        return internal
+    from . import veth  # noqa: PLC0415 - start-up time
+
+    return veth
+
+
+def taken(attachment: Attachment) -> CniError:
+    """The error for a CNI_IFNAME that the sandbox has already."""
+    return CniError(NAME_TAKEN, f"interface {attachment.ifname!r} exists already in {attachment.netns!r}")

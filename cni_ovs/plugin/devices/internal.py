@@ -1,0 +1,68 @@
+"""An Open vSwitch internal port, moved into the container.
+
+Open vSwitch makes the device when it sees the row, and removes it with the row, wherever it is then. The device
+keeps its name in the container and carries CNI_IFNAME as an alternative name: on the kernel datapath ovs-vswitchd
+destroys an internal port that was moved and renamed, the next time any port is added (openvswitch/ovs-issues 68, 158,
+284).
+"""
+
+from __future__ import annotations
+
+from errno import EEXIST
+
+from ..errors import KERNEL_REFUSED, CniError
+from ..netlink import KernelError
+from . import Ends, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..attachment import Attachment
+    from ..config import NetworkConfig
+    from ..netlink import Link, Netlink
+    from ..netns import Namespace
+
+GOES_WITH_ITS_ROW = True
+
+
+def create(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> None:
+    """Nothing is made yet; only see that the name is free."""
+    if inside.link(attachment.ifname) is not None:
+        raise taken(attachment)
+
+
+def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> Ends:
+    """Move the device into the sandbox, and give it its alternative name, MAC and MTU."""
+    name = attachment.port_name
+    link = host.link(name)
+    if link is None:
+        raise CniError(
+            KERNEL_REFUSED,
+            f"Open vSwitch made port {name!r}, but there is no such interface in this network namespace",
+            "the plugin must run in the network namespace that ovs-vswitchd runs in",
+        )
+    try:
+        host.move(link.index, sandbox.fd)
+        # Its index may have changed: it was perhaps taken there.
+        link = _expect(inside.link(name), name)
+        inside.add_altname(link.index, attachment.ifname)
+        if config.mac is not None:
+            inside.set_mac(link.index, config.mac)
+        if config.mtu is not None and link.mtu != config.mtu:
+            inside.set_mtu(link.index, config.mtu)
+        return Ends(None, _expect(inside.link(name), name))
+    except KernelError as error:
+        if error.errno == EEXIST:
+            raise taken(attachment) from error
+        raise CniError(
+            KERNEL_REFUSED, f"port {name!r} cannot become {attachment.ifname!r} in the sandbox: {error.strerror}"
+        ) from error
+
+
+def destroy(host: Netlink, name: str) -> None:
+    """Nothing: the device goes with its row."""
+
+
+def _expect(link: Link | None, name: str) -> Link:
+    if link is None:
+        raise CniError(KERNEL_REFUSED, f"interface {name!r} vanished while it was being attached")
+    return link

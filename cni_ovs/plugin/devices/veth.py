@@ -1,0 +1,77 @@
+"""A veth pair: one end is the port, the other is the container's interface (the default)."""
+
+from __future__ import annotations
+
+from errno import EEXIST
+
+from .. import log
+from ..errors import KERNEL_REFUSED, CniError
+from ..netlink import KernelError
+from ..netns import write_sysctl
+from . import Ends, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..attachment import Attachment
+    from ..config import NetworkConfig
+    from ..netlink import Netlink
+    from ..netns import Namespace
+
+GOES_WITH_ITS_ROW = False
+
+
+def create(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> None:
+    """Create the pair, the container's end within the sandbox, and set the host's end up."""
+    name = attachment.port_name
+    try:
+        try:
+            host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
+        except KernelError as error:
+            if error.errno != EEXIST:
+                raise
+            if inside.link(attachment.ifname) is not None:
+                raise taken(attachment) from error
+            # The host's end is there and the container's is not: an earlier attachment of this very name, whose
+            # container got a new namespace, was never detached.
+            log.warning(f"replacing interface {name!r}, left behind by an earlier attachment")
+            destroy(host, name)
+            host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
+        try:
+            _prepare_host_end(host, name)
+        except BaseException:
+            host.delete_link(name)
+            raise
+    except KernelError as error:
+        raise CniError(
+            KERNEL_REFUSED, f"veth pair {name!r} / {attachment.ifname!r} cannot be made: {error.strerror}"
+        ) from error
+
+
+def _prepare_host_end(host: Netlink, name: str) -> None:
+    link = host.link(name)
+    if link is None:
+        raise KernelError(0, "it vanished")
+    # The host's end belongs to the bridge: it has no address, and takes none from a container's advertisements.
+    host.no_ipv6_address(link.index)
+    try:
+        write_sysctl(f"ipv6/conf/{name}/accept_ra", "0")
+    except OSError as error:
+        log.debug(f"accept_ra of {name!r} cannot be switched off: {error.strerror}")
+    # A veth cannot be created already up: its peer does not exist at that moment (the kernel says ENOTCONN).
+    host.set_up(link.index)
+
+
+def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> Ends:
+    """Nothing is left to bring anywhere; returns both ends."""
+    outer = host.link(attachment.port_name)
+    inner = inside.link(attachment.ifname)
+    if outer is None or inner is None:
+        raise CniError(KERNEL_REFUSED, f"interface {attachment.ifname!r} vanished while it was being attached")
+    return Ends(outer, inner)
+
+
+def destroy(host: Netlink, name: str) -> None:
+    """Delete the pair."""
+    link = host.link(name)
+    if link is not None and link.kind == "veth":
+        host.delete_link(name)

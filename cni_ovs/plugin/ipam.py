@@ -1,0 +1,250 @@
+"""Delegation to an IPAM plugin: another CNI plugin, started as a child process.
+
+Whatever it does, it cannot hold up the runtime: its stdout and stderr are pipes to us, it is in a process group of
+its own that is killed when our time is over, and what it leaves running holds none of our pipes' other ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _signal import SIGKILL, SIGPIPE  # type: ignore[import-not-found] # see main.py
+
+from . import jsontext, log
+from .deadline import READABLE
+from .errors import IPAM_FAILED, CniError
+from .result import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .config import NetworkConfig
+    from .deadline import Deadline
+    from .protocol import Invocation
+    from .result import Result
+
+# An address is a few hundred bytes. What is beyond this is read and thrown away.
+_LARGEST_ANSWER = 1 << 20
+
+
+class Delegate:
+    """A running IPAM plugin.
+
+    Args:
+        command: ADD, DEL, CHECK, GC or STATUS.
+        invocation, config: ours; the plugin gets the same environment, except for the command, and the same stdin.
+        instead: variables that replace those of the invocation (GC removes other attachments).
+
+    Raises:
+        CniError: IPAM_FAILED, when CNI_PATH has no such plugin, or it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        invocation: Invocation,
+        config: NetworkConfig,
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
+        self.type = config.ipam_type or ""
+        self.command = command
+        environment = _environment(invocation)
+        environment.update(instead or {})
+        environment["CNI_COMMAND"] = command
+        program = find(self.type, invocation.path)
+        stdin = os.memfd_create("cni-ovs-stdin")  # a file, not a pipe: it takes the whole text at once
+        self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
+        self._stderr, stderr = os.pipe2(os.O_CLOEXEC)
+        try:
+            _write_all(stdin, config.raw)
+            os.lseek(stdin, 0, os.SEEK_SET)
+            self._pid = os.posix_spawn(
+                program,
+                [program],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, stdout, 1),
+                    (os.POSIX_SPAWN_DUP2, stderr, 2),
+                ],
+                setpgroup=0,
+                setsigdef=[SIGPIPE],  # Python ignores it, and a child would inherit that
+            )
+        except OSError as error:
+            os.close(self._stdout)
+            os.close(self._stderr)
+            raise CniError(IPAM_FAILED, f"IPAM plugin {program!r} cannot be started: {error.strerror}") from error
+        finally:
+            for fd in (stdin, stdout, stderr):
+                os.close(fd)
+        self._process = os.pidfd_open(self._pid)
+
+    def finish(self, deadline: Deadline) -> Any:
+        """Wait until the plugin ends; returns the JSON value it printed, or None if it printed nothing.
+
+        Raises:
+            CniError: the plugin's own code, message and details, when it answered with an error; IPAM_FAILED, when
+                it died or printed something else; TRY_AGAIN_LATER, when time was over (it is killed then).
+        """
+        answer = b""
+        last_words = b""
+        watched = {self._stdout, self._stderr, self._process}
+        try:
+            # Its end counts, not the end of its output: something it left running may hold the pipes open.
+            while self._process in watched:
+                doing = f"waiting for IPAM plugin {self.type!r} ({self.command})"
+                ready = {fd for fd, _ in deadline.wait(doing, *((fd, READABLE) for fd in watched))}
+                if self._process in ready:
+                    watched.discard(self._process)
+                    for fd in (self._stdout, self._stderr):
+                        os.set_blocking(fd, False)  # take what is there, and no more
+                for fd in (self._stdout, self._stderr):
+                    if fd in ready or self._process not in watched:
+                        data, ended = _read_available(fd, until_empty=self._process not in watched)
+                        if ended:
+                            watched.discard(fd)
+                        if fd == self._stdout:
+                            answer = (answer + data)[: _LARGEST_ANSWER + 1]
+                        else:
+                            last_words = (last_words + data)[-1000:]
+                            _pass_on(data)
+            status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            self._pid = 0
+        finally:
+            self._close()
+        return self._judge(status, answer, last_words.decode(errors="replace").strip())
+
+    def end(self, deadline: Deadline) -> None:
+        """Let the plugin come to its end, whatever that is; kill it when the time is over.
+
+        Killing it at once could leave an address that no DEL finds: host-local reserves first and records then.
+        """
+        if self._pid:
+            try:
+                self.finish(deadline)
+            except CniError as error:
+                log.debug(error.msg)
+
+    def _close(self) -> None:
+        """Kill the plugin and what it started, if it has not ended yet, and close the pipes."""
+        if self._pid:
+            try:
+                os.killpg(self._pid, SIGKILL)
+            except ProcessLookupError:
+                pass  # it has just ended
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        for fd in (self._stdout, self._stderr, self._process):
+            os.close(fd)
+
+    def _judge(self, status: int, answer: bytes, last_words: str) -> Any:
+        if len(answer) > _LARGEST_ANSWER:
+            raise self._failed(f"printed more than {_LARGEST_ANSWER} bytes", "")
+        try:
+            value = jsontext.decode(answer) if answer.strip() else None
+        except ValueError as error:
+            if status == 0:
+                raise self._failed(f"printed no JSON ({error})", _excerpt(answer)) from error
+            value = None
+        if status == 0:
+            return value
+        if isinstance(value, dict) and isinstance(value.get("code"), int) and isinstance(value.get("msg"), str):
+            raise CniError(value["code"], f"IPAM plugin {self.type!r}: {value['msg']}", str(value.get("details") or ""))
+        how = (
+            f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status} and no error in JSON"
+        )
+        raise self._failed(how, last_words or _excerpt(answer))
+
+    def _failed(self, how: str, details: str) -> CniError:
+        return CniError(IPAM_FAILED, f"IPAM plugin {self.type!r} {how} ({self.command})", details)
+
+
+def finish_add(delegate: Delegate, deadline: Deadline) -> Result:
+    """The addresses that the IPAM plugin has given.
+
+    Raises:
+        CniError: as Delegate.finish; IPAM_FAILED, when the answer is no result or has no address.
+    """
+    answer = delegate.finish(deadline)
+    try:
+        result = parse(answer)
+    except ValueError as error:
+        raise CniError(
+            IPAM_FAILED, f"IPAM plugin {delegate.type!r} answered with an invalid result: {error}"
+        ) from error
+    if not result.ips:
+        raise CniError(IPAM_FAILED, f"IPAM plugin {delegate.type!r} returned no address")
+    return result
+
+
+def run(
+    command: str,
+    invocation: Invocation,
+    config: NetworkConfig,
+    deadline: Deadline,
+    instead: Mapping[str, str] | None = None,
+) -> None:
+    """Start the IPAM plugin for a command whose answer is only success or an error, and wait for it."""
+    Delegate(command, invocation, config, instead).finish(deadline)
+
+
+def find(name: str, path: str) -> str:
+    """The first regular file of that name in the folders of CNI_PATH.
+
+    Raises:
+        CniError: IPAM_FAILED, when there is none.
+    """
+    for folder in path.split(":"):
+        candidate = f"{folder}/{name}"
+        if folder and os.path.isfile(candidate):
+            return candidate
+    raise CniError(
+        IPAM_FAILED,
+        f"IPAM plugin {name!r} is not in CNI_PATH {path!r}",
+        "install it there (Debian: containernetworking-plugins), or correct `ipam.type`",
+    )
+
+
+def _environment(invocation: Invocation) -> dict[str, str]:
+    environment = dict(invocation.environment)
+    if hasattr(sys, "_MEIPASS"):
+        # PyInstaller's one-file start-up program makes us load our libraries from its folder; no child shall.
+        original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
+        environment.pop("LD_LIBRARY_PATH", None)
+        if original is not None:
+            environment["LD_LIBRARY_PATH"] = original
+        for key in [key for key in environment if key.startswith(("_PYI_", "_MEIPASS"))]:
+            del environment[key]
+    return environment
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _read_available(fd: int, *, until_empty: bool) -> tuple[bytes, bool]:
+    """What can be read now, and whether the end was reached. Reads once, or until nothing is left."""
+    found = b""
+    while True:
+        try:
+            part = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return found, False
+        found += part
+        if not part or not until_empty or len(found) > _LARGEST_ANSWER:
+            return found, not part
+
+
+def _pass_on(data: bytes) -> None:
+    """The plugin's stderr is ours."""
+    try:
+        sys.stderr.write(data.decode(errors="backslashreplace"))
+    except (OSError, ValueError):
+        log.debug("the IPAM plugin's stderr could not be passed on")
+
+
+def _excerpt(data: bytes) -> str:
+    return data[:200].decode(errors="backslashreplace").strip()

@@ -1,0 +1,72 @@
+"""Log lines on stderr and, if configured, in a file.
+
+The `logging` package costs as much start-up time as the rest of the plugin together (docs/design.md), so this is
+the little of it that a short-lived process needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class _Log:
+    threshold = 1
+    file: int | None = None
+
+
+def configure(level: str, path: str | None) -> None:
+    """Set the lowest level to write, and the file to write to besides stderr.
+
+    Args:
+        level: one of LEVELS.
+        path: an absolute path, created with mode 0600 if missing; symbolic links are not followed, because the
+            folder may belong to somebody else. None: stderr only.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    _Log.threshold = LEVELS.index(level)
+    if path is not None and _Log.file is None:
+        # O_NONBLOCK: opening a FIFO without a reader must not stop us.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        _Log.file = os.open(path, flags, 0o600)
+
+
+def _write(level: int, text: str) -> None:
+    if level < _Log.threshold:
+        return
+    line = f"{LEVELS[level]}: {text}\n"
+    try:
+        sys.stderr.write("cni-ovs: " + line)
+    except (OSError, ValueError):
+        pass  # a runtime may close our stderr; that is no reason to fail an attachment
+    if _Log.file is not None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            os.write(_Log.file, f"{stamp} [{os.getpid()}] {line}".encode(errors="backslashreplace"))
+        except OSError:
+            pass  # a full disk neither
+
+
+def debug(text: str) -> None:
+    """Say what is being done."""
+    _write(0, text)
+
+
+def info(text: str) -> None:
+    """Say something that an operator may want to know."""
+    _write(1, text)
+
+
+def warning(text: str) -> None:
+    """Say that something is wrong, although the command goes on."""
+    _write(2, text)
+
+
+def error(text: str) -> None:
+    """Say why the command fails."""
+    _write(3, text)

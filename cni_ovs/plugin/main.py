@@ -1,0 +1,80 @@
+"""The process edge: environment, stdin, stdout, signals and the exit code. No other file touches these."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+# `signal` would import `enum` (docs/design.md); typeshed knows only `signal`.
+from _signal import SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found]
+
+from cni_ovs import __version__
+
+from . import protocol
+from .config import DEFAULT_TIMEOUT
+from .deadline import READABLE, WRITABLE, Deadline
+from .errors import IO_FAILURE, CniError
+
+# A configuration is a few hundred bytes; Kubernetes allows 1 MiB for an object.
+_LARGEST_CONFIG = 4 << 20
+# For a runtime that reads slowly. A result fits into a pipe, so nearly always nothing is waited for.
+_STDOUT_SECONDS = 1.0
+
+
+def main() -> None:
+    """Carry out the invocation that the environment describes, and end the process."""
+    gc.disable()  # a short life makes little garbage, and looking for it takes time
+    if not os.environ.get("CNI_COMMAND"):
+        versions = ", ".join(protocol.SUPPORTED_VERSIONS)
+        sys.stderr.write(f"CNI ovs plugin (cni-ovs) {__version__}, CNI protocol versions supported: {versions}\n")
+        _end(0)
+    # From here on nothing but the result can reach stdout: whatever writes to file descriptor 1 writes to stderr.
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    deadline = Deadline(DEFAULT_TIMEOUT, _stop_on_signals())
+    code, text = protocol.handle(os.environ, lambda: _read_stdin(deadline), deadline)
+    try:
+        data = text.encode()
+        while data:
+            deadline.unstoppable(_STDOUT_SECONDS).wait("writing the result", (stdout, WRITABLE))
+            data = data[os.write(stdout, data) :]
+    except (OSError, CniError):
+        code = 1  # nobody is listening
+    _end(code)
+
+
+def _end(code: int) -> None:
+    """End at once: the interpreter's own tidying up takes longer than the rest of a DEL."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+    os._exit(code)
+
+
+def _stop_on_signals() -> int:
+    """Make SIGTERM and SIGINT readable from a pipe instead of killing us; returns its read end, for Deadline."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in (SIGTERM, SIGINT):
+        signal(number, lambda *_: None)
+    return read_end
+
+
+def _read_stdin(deadline: Deadline) -> bytes:
+    """Everything on stdin."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while True:
+            deadline.wait("reading the network configuration from stdin", (0, READABLE))
+            part = os.read(0, 1 << 16)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            size += len(part)
+            if size > _LARGEST_CONFIG:
+                raise CniError(IO_FAILURE, f"the network configuration on stdin is larger than {_LARGEST_CONFIG} bytes")
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"the network configuration cannot be read from stdin: {error.strerror}") from error

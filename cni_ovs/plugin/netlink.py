@@ -1,0 +1,397 @@
+"""rtnetlink: links, addresses and routes of one network namespace.
+
+This speaks the kernel's protocol itself because importing pyroute2 costs ten times what an attachment costs
+(docs/design.md); the tests read back with pyroute2 what was written here. Formats: rtnetlink(7), netlink(7) and
+the kernel's include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,veth}.h.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from _socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC, SOCK_CLOEXEC, SOCK_RAW, socket
+from errno import EINTR, ENODEV
+
+_NETLINK_ROUTE = 0
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
+
+# Message types and flags
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWLINKPROP = 108
+_REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
+_DUMP_INTERRUPTED, _ACK_TLVS = 0x10, 0x200
+_RTMGRP_IPV6_IFADDR = 0x100
+
+# Attributes
+_NESTED = 0x8000
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
+_IFLA_EXT_MASK, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 29, 52, 53
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE = 1, 4, 5, 6, 8, 9, 15
+_RTAX_MTU, _RTAX_ADVMSS = 2, 8
+_NLMSGERR_ATTR_MSG = 1
+
+_IFF_UP = 0x1
+_SKIP_STATS = 0x8  # RTEXT_FILTER_SKIP_STATS: the counters are most of a link message
+IFA_TENTATIVE, IFA_DADFAILED = 0x40, 0x08
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
+RT_TABLE_MAIN = 254
+_RT_TABLE_COMPAT = 252  # rtm_table for a table above 255; the real number is in RTA_TABLE
+_RTPROT_BOOT, _RTN_UNICAST = 3, 1
+
+IFNAME_BYTES = 15
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_NEXTHOP = struct.Struct("=HBBi")
+
+
+class KernelError(OSError):
+    """The kernel refused a request: `errno`, and its own explanation in `strerror` where it gives one."""
+
+
+class Link:
+    """A network interface as the kernel describes it."""
+
+    __slots__ = ("index", "kind", "mac", "mtu", "name", "up")
+
+    def __init__(self, index: int, name: str, mac: bytes, mtu: int, up: bool, kind: str) -> None:
+        self.index = index
+        self.name = name
+        self.mac = mac
+        self.mtu = mtu
+        self.up = up  # as configured (IFF_UP), whatever the carrier says
+        self.kind = kind  # "veth", "tun", "openvswitch", …; "" for hardware
+
+
+class Address:
+    """An address of an interface, with the IFA_F_ flags that tell how far duplicate address detection is."""
+
+    __slots__ = ("flags", "packed", "prefix")
+
+    def __init__(self, packed: bytes, prefix: int, flags: int) -> None:
+        self.packed = packed
+        self.prefix = prefix
+        self.flags = flags
+
+
+class Route:
+    """A route through one interface, to be added, or as found.
+
+    Attributes:
+        dst, prefix: destination; four or sixteen bytes.
+        gateways: none for a directly connected network; several make a multipath route.
+        mtu, advmss, priority: None leaves it to the kernel.
+    """
+
+    __slots__ = ("advmss", "dst", "gateways", "mtu", "prefix", "priority", "scope", "table")
+
+    def __init__(
+        self,
+        dst: bytes,
+        prefix: int,
+        gateways: list[bytes],
+        *,
+        mtu: int | None = None,
+        advmss: int | None = None,
+        priority: int | None = None,
+        table: int = RT_TABLE_MAIN,
+        scope: int = RT_SCOPE_UNIVERSE,
+    ) -> None:
+        self.dst = dst
+        self.prefix = prefix
+        self.gateways = gateways
+        self.mtu = mtu
+        self.advmss = advmss
+        self.priority = priority
+        self.table = table
+        self.scope = scope
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, os.fsencode(value) + b"\0")
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return _attribute(kind, struct.pack("=I", value))
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+class Netlink:
+    """A socket to the kernel's network configuration.
+
+    It belongs to the namespace in which it was created. All methods raise KernelError when the kernel refuses.
+
+    Args:
+        watch_addresses: also deliver notifications of IPv6 address changes, to be waited for with `fileno`.
+    """
+
+    def __init__(self, *, watch_addresses: bool = False) -> None:
+        self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, _NETLINK_ROUTE)
+        self._sequence = 0
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            try:
+                self._socket.setsockopt(_SOL_NETLINK, option, 1)
+            except OSError:
+                pass  # an older kernel: plainer errors, and dumps that are filtered here instead of there
+        self._socket.bind((0, _RTMGRP_IPV6_IFADDR if watch_addresses else 0))
+
+    def fileno(self) -> int:
+        """The file descriptor, for Deadline.wait."""
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Read one batch of notifications and forget it: that there was one is all that counts."""
+        try:
+            self._socket.recv(65536)
+        except OSError:
+            pass  # ENOBUFS: there were more than fit, which says the same
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    # Links
+
+    def link(self, which: str | int) -> Link | None:
+        """The interface of this name, alternative name or index; None if there is none."""
+        if isinstance(which, int):
+            index, name = which, b""
+        else:
+            # IFLA_IFNAME finds alternative names too, but refuses anything longer than 15 bytes.
+            index, name = 0, _text(_IFLA_IFNAME, which)
+        try:
+            replies = self._request(
+                _RTM_GETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + name + _u32(_IFLA_EXT_MASK, _SKIP_STATS)
+            )
+        except KernelError as error:
+            if error.errno == ENODEV:
+                return None
+            raise
+        return _parse_link(replies[0])
+
+    def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
+        """Create a veth pair, the peer directly in another namespace.
+
+        Moving it there afterwards would wait for an RCU grace period, which takes seconds on a busy node.
+
+        Args:
+            name: of the end in this namespace.
+            peer: name of the end in the namespace `peer_netns` (a file descriptor).
+            mtu: of both ends; None: the kernel's default.
+            peer_mac: Ethernet address of the peer; None: a random one.
+
+        Raises:
+            KernelError: EEXIST when either name is taken.
+        """
+        common = b"" if mtu is None else _u32(_IFLA_MTU, mtu)
+        other = (
+            _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _text(_IFLA_IFNAME, peer) + _u32(_IFLA_NET_NS_FD, peer_netns) + common
+        )
+        if peer_mac is not None:
+            other += _attribute(_IFLA_ADDRESS, peer_mac)
+        info = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(
+            _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
+        )
+        payload = _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name) + common
+        self._request(_RTM_NEWLINK, _CREATE | _EXCL, payload + _attribute(_IFLA_LINKINFO | _NESTED, info))
+
+    def delete_link(self, name: str) -> bool:
+        """Delete an interface. False if there is none of that name."""
+        try:
+            self._request(_RTM_DELLINK, 0, _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+        except KernelError as error:
+            if error.errno == ENODEV:
+                return False
+            raise
+        return True
+
+    def no_ipv6_address(self, index: int) -> None:
+        """Let the kernel give this interface no IPv6 address of its own (`ip link set … addrgenmode none`)."""
+        mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_ADDR_GEN_MODE_NONE,)))
+        spec = _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(AF_INET6 | _NESTED, mode))
+        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + spec)
+
+    def set_up(self, index: int) -> None:
+        """`ip link set … up`."""
+        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, _IFF_UP, _IFF_UP))
+
+    def set_mtu(self, index: int, mtu: int) -> None:
+        """`ip link set … mtu …`."""
+        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + _u32(_IFLA_MTU, mtu))
+
+    def set_mac(self, index: int, mac: bytes) -> None:
+        """`ip link set … address …`. Even an unchanged address makes the kernel announce the interface (arp_notify)."""
+        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + _attribute(_IFLA_ADDRESS, mac))
+
+    def move(self, index: int, netns: int) -> None:
+        """Move an interface to the namespace of a file descriptor, with its name."""
+        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + _u32(_IFLA_NET_NS_FD, netns))
+
+    def add_altname(self, index: int, name: str) -> None:
+        """`ip link property add … altname …` (Linux 5.5 and newer)."""
+        names = _attribute(_IFLA_PROP_LIST | _NESTED, _text(_IFLA_ALT_IFNAME, name))
+        self._request(_RTM_NEWLINKPROP, _CREATE | _EXCL, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + names)
+
+    # Addresses
+
+    def add_address(self, index: int, family: int, packed: bytes, prefix: int) -> None:
+        """`ip address add …`."""
+        payload = _ADDRESS.pack(family, prefix, 0, RT_SCOPE_UNIVERSE, index)
+        payload += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+        if family == AF_INET and prefix < 31:
+            hosts = (1 << 32 - prefix) - 1
+            payload += _attribute(_IFA_BROADCAST, (int.from_bytes(packed, "big") | hosts).to_bytes(4, "big"))
+        self._request(_RTM_NEWADDR, _CREATE | _EXCL, payload)
+
+    def addresses(self, index: int, family: int = AF_UNSPEC) -> list[Address]:
+        """The addresses of an interface."""
+        found = []
+        for reply in self._request(_RTM_GETADDR, _DUMP, _ADDRESS.pack(family, 0, 0, 0, index)):
+            _, prefix, flags, _, owner = _ADDRESS.unpack_from(reply)
+            if owner != index:
+                continue
+            values = dict(_attributes(reply[_ADDRESS.size :]))
+            if _IFA_FLAGS in values:
+                flags = struct.unpack("=I", values[_IFA_FLAGS])[0]
+            found.append(Address(values.get(_IFA_LOCAL) or values[_IFA_ADDRESS], prefix, flags))
+        return found
+
+    # Routes
+
+    def add_route(self, index: int, family: int, route: Route) -> None:
+        """`ip route add … dev …`."""
+        table = route.table if route.table < 256 else _RT_TABLE_COMPAT
+        payload = _ROUTE.pack(family, route.prefix, 0, 0, table, _RTPROT_BOOT, route.scope, _RTN_UNICAST, 0)
+        if route.prefix:
+            payload += _attribute(_RTA_DST, route.dst)
+        payload += _u32(_RTA_TABLE, route.table)
+        if len(route.gateways) > 1:
+            hops = b""
+            for gateway in route.gateways:
+                via = _attribute(_RTA_GATEWAY, gateway)
+                hops += _NEXTHOP.pack(_NEXTHOP.size + len(via), 0, 0, index) + via
+            payload += _attribute(_RTA_MULTIPATH, hops)
+        else:
+            payload += _u32(_RTA_OIF, index)
+            if route.gateways:
+                payload += _attribute(_RTA_GATEWAY, route.gateways[0])
+        if route.priority is not None:
+            payload += _u32(_RTA_PRIORITY, route.priority)
+        metrics = b"" if route.mtu is None else _u32(_RTAX_MTU, route.mtu)
+        if route.advmss is not None:
+            metrics += _u32(_RTAX_ADVMSS, route.advmss)
+        if metrics:
+            payload += _attribute(_RTA_METRICS | _NESTED, metrics)
+        self._request(_RTM_NEWROUTE, _CREATE | _EXCL, payload)
+
+    def routes(self, family: int) -> list[Route]:
+        """Every unicast route of the namespace, in all tables."""
+        found = []
+        for reply in self._request(_RTM_GETROUTE, _DUMP, _ROUTE.pack(family, *[0] * 8)):
+            _, prefix, _, _, table, _, scope, kind, _ = _ROUTE.unpack_from(reply)
+            if kind != _RTN_UNICAST:
+                continue
+            values = dict(_attributes(reply[_ROUTE.size :]))
+            if _RTA_TABLE in values:
+                table = struct.unpack("=I", values[_RTA_TABLE])[0]
+            gateways = [values[_RTA_GATEWAY]] if _RTA_GATEWAY in values else _nexthops(values.get(_RTA_MULTIPATH, b""))
+            dst = values.get(_RTA_DST, bytes(16 if family == AF_INET6 else 4))
+            found.append(Route(dst, prefix, gateways, table=table, scope=scope))
+        return found
+
+    def _request(self, kind: int, flags: int, payload: bytes) -> list[bytes]:
+        """Send one request; the payloads of the replies, without their headers."""
+        dump = flags & _DUMP == _DUMP
+        flags |= _REQUEST if dump or kind == _RTM_GETLINK else _REQUEST | _ACK
+        for _ in range(10):
+            self._sequence += 1
+            self._socket.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, self._sequence, 0) + payload)
+            replies, interrupted = self._replies(dump)
+            if not interrupted:
+                return replies
+        raise KernelError(EINTR, "the interfaces kept changing while they were read")
+
+    def _replies(self, dump: bool) -> tuple[list[bytes], bool]:
+        """The answer to the last request, and whether it was a dump during which something changed."""
+        found: list[bytes] = []
+        interrupted = False
+        while True:
+            # No wait without a bound: the kernel has queued its answer before `send` returned.
+            data = self._socket.recv(65536)
+            offset = 0
+            while offset < len(data):
+                length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+                body = data[offset + _HEADER.size : offset + length]
+                offset += (length + 3) & ~3
+                if sequence != self._sequence:
+                    continue  # a notification, or the rest of an abandoned dump
+                interrupted |= bool(flags & _DUMP_INTERRUPTED)
+                if kind == _NLMSG_ERROR:
+                    _raise_error(body, flags)
+                    return found, False
+                if kind == _NLMSG_DONE:
+                    return found, interrupted
+                found.append(body)
+                if not dump:
+                    return found, False
+
+
+def _raise_error(body: bytes, flags: int) -> None:
+    (code,) = struct.unpack_from("=i", body)
+    if code == 0:
+        return
+    explanation = ""
+    if flags & _ACK_TLVS:
+        explanation = dict(_attributes(body[20:])).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+    reason = os.strerror(-code)
+    raise KernelError(-code, f"{reason} ({explanation})" if explanation else reason)
+
+
+def _parse_link(body: bytes) -> Link:
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    values = dict(_attributes(body[_LINK.size :]))
+    kind = dict(_attributes(values.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    name = os.fsdecode(values[_IFLA_IFNAME].rstrip(b"\0"))
+    (mtu,) = struct.unpack("=I", values[_IFLA_MTU])
+    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, bool(flags & _IFF_UP), kind)
+
+
+def _nexthops(data: bytes) -> list[bytes]:
+    gateways = []
+    offset = 0
+    while offset + _NEXTHOP.size <= len(data):
+        length = _NEXTHOP.unpack_from(data, offset)[0]
+        if length < _NEXTHOP.size:
+            break
+        via = dict(_attributes(data[offset + _NEXTHOP.size : offset + length])).get(_RTA_GATEWAY)
+        if via is not None:
+            gateways.append(via)
+        offset += (length + 3) & ~3
+    return gateways

@@ -1,0 +1,179 @@
+"""The OVSDB management protocol (RFC 7047): JSON-RPC over a Unix or TCP socket.
+
+Nothing here knows what a bridge is; that is vswitch.py. Requests can be sent without waiting for the answer, which
+lets ADD work while ovsdb-server does.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from _socket import AF_INET, AF_INET6, AF_UNIX, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from errno import EAGAIN, EINPROGRESS
+
+from . import jsontext
+from .deadline import READABLE, WRITABLE, Deadline
+from .errors import DATABASE_REFUSED, TRY_AGAIN_LATER, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# No reply we ask for comes near this; a peer that sends more is no ovsdb-server.
+_LARGEST_MESSAGE = 64 << 20
+
+
+class TransactionError(CniError):
+    """ovsdb-server refused a transaction.
+
+    Attributes:
+        error: the error's name (RFC 7047 section 3.1), such as "constraint violation" or "timed out".
+    """
+
+    def __init__(self, error: str, details: str) -> None:
+        super().__init__(DATABASE_REFUSED, f"Open vSwitch's database refused the change: {error}", details)
+        self.error = error
+
+
+class Client:
+    """A connection to ovsdb-server.
+
+    Args:
+        address: "unix:PATH" or "tcp:HOST:PORT" as config.py has validated it.
+        deadline: for connecting and for everything afterwards, where no other is given.
+
+    Raises:
+        CniError: TRY_AGAIN_LATER, when nobody answers there.
+    """
+
+    def __init__(self, address: str, deadline: Deadline) -> None:
+        self.address = address
+        self.deadline = deadline
+        self._next_id = 0
+        self._received = b""
+        self._replies: dict[int, dict[str, Any]] = {}
+        family, target = _parse_address(address)
+        self._socket = socket(family, SOCK_STREAM | SOCK_CLOEXEC)
+        # Connecting blocks while the listener's queue is full (ovsdb-server is stopped), bounded by this option.
+        # On a non-blocking Unix socket it would fail at once with EAGAIN and could not be waited for.
+        left = max(deadline.remaining(), 0.001)
+        self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, struct.pack("ll", int(left), int(left % 1 * 1e6)))
+        try:
+            self._socket.connect(target)
+        except OSError as error:
+            self._socket.close()
+            reason = "timed out" if error.errno in (EAGAIN, EINPROGRESS) else os.strerror(error.errno or 0)
+            raise CniError(
+                TRY_AGAIN_LATER,
+                f"ovsdb-server cannot be reached at {address}: {reason}",
+                "is ovsdb-server running, and is `socket_file` right?",
+            ) from error
+        self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """Close the connection. ovsdb-server still carries out what was sent before."""
+        self._socket.close()
+
+    def send(self, method: str, params: list[Any]) -> int:
+        """Send a request; returns its number, for `receive`.
+
+        Raises:
+            CniError: TRY_AGAIN_LATER, when the connection broke or the deadline passed.
+        """
+        self._next_id += 1
+        self._write({"method": method, "params": params, "id": self._next_id})
+        return self._next_id
+
+    def receive(self, request: int) -> Any:
+        """Wait for the answer to a request: its `result`.
+
+        Raises:
+            CniError: TRY_AGAIN_LATER as for `send`; DATABASE_REFUSED, when the answer is an error.
+        """
+        while request not in self._replies:
+            self._read()
+        reply = self._replies.pop(request)
+        if reply.get("error") is not None:
+            raise TransactionError("the request was not understood", jsontext.encode(reply["error"]))
+        return reply.get("result")
+
+    def call(self, method: str, params: list[Any]) -> Any:
+        """`send`, then `receive`."""
+        return self.receive(self.send(method, params))
+
+    def send_transaction(self, database: str, operations: list[dict[str, Any]]) -> int:
+        """Send a transaction; returns its number, for `receive_transaction`."""
+        return self.send("transact", [database, *operations])
+
+    def receive_transaction(self, request: int) -> list[dict[str, Any]]:
+        """The results of a transaction's operations, in their order.
+
+        Raises:
+            TransactionError: one of them failed, so that nothing was done.
+        """
+        results = self.receive(request)
+        if not isinstance(results, list):
+            raise TransactionError("an answer of unknown form", jsontext.encode(results))
+        for result in results:
+            # An operation behind a failed one has the result null; a failed commit adds one more result.
+            if isinstance(result, dict) and "error" in result:
+                raise TransactionError(str(result["error"]), str(result.get("details", "")))
+        return [result if isinstance(result, dict) else {} for result in results]
+
+    def transact(self, database: str, operations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """`send_transaction`, then `receive_transaction`."""
+        return self.receive_transaction(self.send_transaction(database, operations))
+
+    def _write(self, message: dict[str, Any]) -> None:
+        data = jsontext.encode(message).encode()
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                self.deadline.wait(f"sending to ovsdb-server at {self.address}", (self._socket.fileno(), WRITABLE))
+            except OSError as error:
+                raise self._broken(error.strerror) from error
+
+    def _read(self) -> None:
+        """Wait for more, and sort the messages that are complete."""
+        self.deadline.wait(f"waiting for ovsdb-server at {self.address}", (self._socket.fileno(), READABLE))
+        try:
+            data = self._socket.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise self._broken(error.strerror) from error
+        self._received += data
+        if not data or len(self._received) > _LARGEST_MESSAGE:
+            raise self._broken("it closed the connection" if not data else "it sent more than any answer has")
+        # Messages follow each other without a separator. Each is an object, so one can be complete only where
+        # a brace closes.
+        while self._received.rstrip().endswith(b"}"):
+            try:
+                text = self._received.decode()
+                message, end = jsontext.decode_first(text)
+            except ValueError:
+                return  # not complete yet; what will never be complete meets the deadline or the limit
+            self._received = text[end:].encode()
+            self._sort(message)
+
+    def _sort(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise self._broken("it does not speak JSON-RPC")
+        if message.get("method") == "echo":
+            # ovsdb-server asks whether we are still there, and drops a client that does not answer.
+            self._write({"result": message.get("params"), "error": None, "id": message.get("id")})
+        elif isinstance(message.get("id"), int) and "method" not in message:
+            self._replies[message["id"]] = message
+        # Anything else is a notification, such as `locked`.
+
+    def _broken(self, reason: str | None) -> CniError:
+        return CniError(TRY_AGAIN_LATER, f"the connection to ovsdb-server at {self.address} broke: {reason}")
+
+
+def _parse_address(address: str) -> tuple[int, Any]:
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return AF_UNIX, rest
+    host, _, port = rest.rpartition(":")
+    return (AF_INET6 if ":" in host else AF_INET), (host.strip("[]"), int(port))

@@ -1,0 +1,234 @@
+"""The CNI protocol: what an invocation must bring, which command runs, and how an error is told.
+
+Source: the CNI specification 1.1.0 and, where it is silent, the order and the texts of the Go library that every
+other plugin is built with (containernetworking/cni, pkg/skel). docs/conformance.md lists the points.
+"""
+
+from __future__ import annotations
+
+from . import config as network_config
+from . import jsontext, log
+from .errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIG,
+    INVALID_ENVIRONMENT,
+    UNEXPECTED,
+    CniError,
+)
+from .netlink import IFNAME_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from .config import NetworkConfig
+    from .deadline import Deadline
+
+SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+LATEST_VERSION = SUPPORTED_VERSIONS[-1]
+
+# Command: the variables it needs besides CNI_COMMAND, and the first version that has it.
+_COMMANDS = {
+    "ADD": (("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"), "0.1.0"),
+    "CHECK": (("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"), "0.4.0"),
+    "DEL": (("CNI_CONTAINERID", "CNI_IFNAME"), "0.1.0"),
+    "GC": (("CNI_PATH",), "1.1.0"),
+    "STATUS": ((), "1.1.0"),
+    "VERSION": ((), "0.1.0"),
+}
+
+
+class Invocation:
+    """What a runtime told us in the environment, checked.
+
+    Attributes:
+        command, container_id, netns, ifname, args, path: CNI_COMMAND, CNI_CONTAINERID, … ; "" where absent.
+        override: CNI_NETNS_OVERRIDE is set: the plugin's own namespace is meant.
+        version: `cniVersion` of the configuration.
+        environment: all of it, for an IPAM plugin.
+    """
+
+    __slots__ = ("args", "command", "container_id", "environment", "ifname", "netns", "override", "path", "version")
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.command = environment.get("CNI_COMMAND", "")
+        self.container_id = environment.get("CNI_CONTAINERID", "")
+        self.netns = environment.get("CNI_NETNS", "")
+        self.ifname = environment.get("CNI_IFNAME", "")
+        self.args = environment.get("CNI_ARGS", "")
+        self.path = environment.get("CNI_PATH", "")
+        self.override = environment.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
+        self.version = LATEST_VERSION
+
+
+def handle(environment: Mapping[str, str], read_config: Callable[[], bytes], deadline: Deadline) -> tuple[int, str]:
+    """Carry out one invocation.
+
+    Args:
+        environment: of the process; CNI_COMMAND is set.
+        read_config: returns what is on stdin, or raises CniError; called only by commands that need it.
+        deadline: for everything; the configuration's `timeout` is applied to it.
+
+    Returns:
+        The exit code, and the text for stdout.
+    """
+    invocation = Invocation(environment)
+    try:
+        result = _dispatch(invocation, read_config, deadline)
+    except CniError as error:
+        return 1, _error_text(invocation, error)
+    except Exception as error:  # noqa: BLE001 - a bug must still be told in the form that runtimes understand
+        from traceback import format_exc  # noqa: PLC0415 - start-up time
+
+        message = f"unexpected error: {type(error).__name__}: {error}"
+        return 1, _error_text(invocation, CniError(UNEXPECTED, message, format_exc()))
+    return 0, "" if result is None else jsontext.encode(result) + "\n"
+
+
+def _dispatch(invocation: Invocation, read_config: Callable[[], bytes], deadline: Deadline) -> dict[str, Any] | None:
+    """The result of a command; None for one that prints nothing."""
+    if invocation.command == "VERSION":
+        return {"cniVersion": LATEST_VERSION, "supportedVersions": list(SUPPORTED_VERSIONS)}
+    _check_environment(invocation)
+    raw = read_config()
+    values = _decode(raw)
+    _check_name(values)
+    _check_version(invocation, values)
+    lenient = invocation.command in ("DEL", "GC")
+    config = network_config.parse(values, raw, invocation.args, lenient=lenient)
+    deadline.limit(config.timeout)
+    if config.ipam_type is not None and not invocation.path:
+        raise _missing(["CNI_PATH"])
+    return _run(invocation, config, deadline)
+
+
+def _run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> dict[str, Any] | None:
+    # Each imports only what it needs: start-up is most of what a runtime waits for.
+    if invocation.command == "ADD":
+        from . import add  # noqa: PLC0415
+
+        return add.run(invocation, config, deadline)
+    if invocation.command == "DEL":
+        from . import delete  # noqa: PLC0415
+
+        delete.run(invocation, config, deadline)
+    elif invocation.command == "CHECK":
+        from . import check  # noqa: PLC0415
+
+        check.run(invocation, config, deadline)
+    elif invocation.command == "GC":
+        from . import gc  # noqa: PLC0415
+
+        gc.run(invocation, config, deadline)
+    else:
+        from . import status  # noqa: PLC0415
+
+        status.run(invocation, config, deadline)
+    return None
+
+
+def _missing(names: list[str]) -> CniError:
+    # The very text that clients know from the Go library.
+    return CniError(INVALID_ENVIRONMENT, f"required env variables [{','.join(names)}] missing")
+
+
+def _check_environment(invocation: Invocation) -> None:
+    command = _COMMANDS.get(invocation.command)
+    if command is None:
+        raise CniError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {invocation.command}")
+    missing = [name for name in command[0] if not invocation.environment.get(name)]
+    if missing:
+        raise _missing(missing)
+    if "CNI_CONTAINERID" in command[0] and not _is_identifier(invocation.container_id):
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"invalid CNI_CONTAINERID: {invocation.container_id!r}",
+            "it must begin with a letter or digit, and go on with letters, digits, '_', '.' and '-'",
+        )
+    if "CNI_IFNAME" in command[0]:
+        problem = _ifname_problem(invocation.ifname)
+        if problem:
+            raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_IFNAME: {invocation.ifname!r}", problem)
+    if not _is_utf8(invocation.netns):
+        raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_NETNS: {invocation.netns!r}", "it is not UTF-8")
+    if not _is_utf8(invocation.args):
+        raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_ARGS: {invocation.args!r}", "it is not UTF-8")
+
+
+def _is_identifier(text: str) -> bool:
+    """`[A-Za-z0-9]`, then any number of `[A-Za-z0-9_.-]`, as container ids and network names must be."""
+    return text.isascii() and text[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in text)
+
+
+def _ifname_problem(name: str) -> str:
+    if len(name.encode(errors="surrogateescape")) > IFNAME_BYTES:
+        return f"it is longer than {IFNAME_BYTES} bytes"
+    if name in (".", ".."):
+        return "it must not be . or .."
+    if any(c in "/:" or c.isspace() for c in name):
+        return "it must not contain '/', ':' or white space"
+    return "" if _is_utf8(name) else "it is not UTF-8"
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a variable was UTF-8: Python turns other bytes into lone surrogates, which no database takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _decode(raw: bytes) -> dict[str, Any]:
+    try:
+        values = jsontext.decode(raw)
+    except ValueError as error:
+        raise CniError(DECODING_FAILURE, f"the network configuration is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CniError(DECODING_FAILURE, f"the network configuration must be an object: {network_config.shown(values)}")
+    return values
+
+
+def _check_name(values: dict[str, Any]) -> None:
+    name = network_config.lookup(values, "name")
+    if name is None or name == "":
+        raise CniError(INVALID_CONFIG, "missing network name: 'name' must be set in the network configuration")
+    if not isinstance(name, str) or not _is_identifier(name):
+        raise CniError(
+            INVALID_CONFIG,
+            f"invalid network name: {network_config.shown(name)}",
+            "'name' must begin with a letter or digit, and go on with letters, digits, '_', '.' and '-'",
+        )
+
+
+def _check_version(invocation: Invocation, values: dict[str, Any]) -> None:
+    version = network_config.lookup(values, "cniVersion")
+    if version is None or version == "":
+        version = "0.1.0"  # the first version had no such key
+    if not isinstance(version, str):
+        raise CniError(DECODING_FAILURE, f"'cniVersion' must be a string: {network_config.shown(version)}")
+    if version not in SUPPORTED_VERSIONS:
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            "incompatible CNI versions",
+            f"config is {network_config.shown(version)}, plugin supports {list(SUPPORTED_VERSIONS)}",
+        )
+    invocation.version = version
+    since = _COMMANDS[invocation.command][1]
+    if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            f"incompatible CNI versions: {invocation.command} needs cniVersion {since} or newer",
+            f"config is {version!r}, plugin supports {list(SUPPORTED_VERSIONS)}",
+        )
+
+
+def _error_text(invocation: Invocation, error: CniError) -> str:
+    log.error(f"{invocation.command}: {error.msg}" + (f": {error.details}" if error.details else ""))
+    answer = {"cniVersion": invocation.version, "code": error.code, "msg": error.msg}
+    if error.details:
+        answer["details"] = error.details
+    return jsontext.encode(answer) + "\n"

@@ -1,0 +1,41 @@
+"""STATUS: whether an ADD would work now. It is asked several times a second, and changes nothing."""
+
+from __future__ import annotations
+
+from .errors import NOT_AVAILABLE, CniError
+from .vswitch import Vswitch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .config import NetworkConfig
+    from .deadline import Deadline
+    from .protocol import Invocation
+
+# containerd asks every 5 seconds and CRI-O twice a second, so a hanging Open vSwitch must be told of quickly.
+_SECONDS = 0.8
+
+
+def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
+    """Look whether an ADD would work.
+
+    Raises:
+        CniError: NOT_AVAILABLE, with what to do; or the IPAM plugin's own answer.
+    """
+    try:
+        vswitch = Vswitch(config.socket_file, deadline.shorter(_SECONDS))
+        served = vswitch.is_served()
+        answering = served and vswitch.is_answering()
+        bridge = vswitch.look_up(config.bridge, "")[0]
+    except CniError as error:
+        raise CniError(NOT_AVAILABLE, error.msg, error.details or "is ovsdb-server running?") from error
+    if not served:
+        raise CniError(NOT_AVAILABLE, "ovs-vswitchd is not running", "start it: systemctl start openvswitch-switch")
+    if not answering:
+        raise CniError(NOT_AVAILABLE, "ovs-vswitchd does not answer", "it is stopped or overloaded; see its log")
+    if bridge is None:
+        create = f"create it: ovs-vsctl add-br {config.bridge}"
+        raise CniError(NOT_AVAILABLE, f"bridge {config.bridge!r} does not exist in Open vSwitch", create)
+    if config.ipam_type is not None:
+        from . import ipam  # noqa: PLC0415 - a network without addresses needs none of it
+
+        ipam.run("STATUS", invocation, config, deadline)

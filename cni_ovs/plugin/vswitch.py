@@ -1,0 +1,354 @@
+"""What the plugin says to Open vSwitch: its Bridge, Port and Interface rows (ovs-vswitchd.conf.db(5)).
+
+How it is said is ovsdb.py's business.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED, TRY_AGAIN_LATER, CniError
+from .ovsdb import Client, TransactionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .attachment import Attachment
+    from .config import NetworkConfig
+    from .deadline import Deadline
+
+_DATABASE = "Open_vSwitch"
+_OVS_CNI = "ovs-cni.network.kubevirt.io"
+USERSPACE = "netdev"
+
+# How long the answer of ovs-vswitchd's control socket may take. It answers in a millisecond when it is well.
+_CONTROL_SECONDS = 0.4
+# What is kept of a deadline for finding out why ovs-vswitchd did not answer, and for saying so.
+_DIAGNOSIS_SECONDS = 0.2
+
+
+class Port:
+    """A Port row, and the type of the Interface row of the same name."""
+
+    __slots__ = ("external_ids", "interface_type", "name", "tag", "uuid", "vlan_mode")
+
+    def __init__(self, row: dict[str, Any], interface_type: str | None) -> None:
+        self.uuid: str = row["_uuid"][1]
+        self.name: str = row["name"]
+        self.external_ids: dict[str, str] = dict(row["external_ids"][1])
+        self.tag: int | None = _optional(row["tag"])
+        self.vlan_mode: str | None = _optional(row["vlan_mode"])
+        self.interface_type = interface_type  # None: there is no such interface row
+
+
+class PortState:
+    """A port as Open vSwitch has it, for CHECK. `bridge` is None when no bridge holds it."""
+
+    __slots__ = ("bridge", "error", "ofport", "port")
+
+    def __init__(self, port: Port, bridge: str | None, ofport: int | None, error: str | None) -> None:
+        self.port = port
+        self.bridge = bridge
+        self.ofport = ofport
+        self.error = error
+
+
+class Vswitch:
+    """Open vSwitch behind one connection to its database.
+
+    Args:
+        address, deadline: as for ovsdb.Client; so are the errors. Every method raises CniError TRY_AGAIN_LATER
+            when the database does not answer in time.
+    """
+
+    def __init__(self, address: str, deadline: Deadline) -> None:
+        self._client = Client(address, deadline)
+        self._inserting: tuple[int, int] | None = None  # requests: the rows, and the question for the OpenFlow number
+        self._inserted: str | None = None  # UUID of the Port row
+
+    def use(self, deadline: Deadline) -> None:
+        """Go on under another deadline."""
+        self._client.deadline = deadline
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def look_up(self, bridge: str, port: str) -> tuple[str | None, Port | None]:
+        """The datapath type of a bridge (None: no such bridge; "" is the kernel's), and the port of a name."""
+        bridges, ports, interfaces = self._transact(
+            _select("Bridge", [["name", "==", bridge]], ["datapath_type"]),
+            _select_ports([["name", "==", port]]),
+            _select("Interface", [["name", "==", port]], ["type"]),
+        )
+        datapath_type = bridges[0]["datapath_type"] if bridges else None
+        return datapath_type, Port(ports[0], _type_of(interfaces)) if ports else None
+
+    # Attaching
+
+    def begin_insert(self, attachment: Attachment, config: NetworkConfig) -> None:
+        """Send the port, and the question whether ovs-vswitchd has taken it; `finish_insert` waits for the answers."""
+        name = attachment.port_name
+        interface: dict[str, Any] = {"name": name, "type": "internal" if config.interface_type == "internal" else ""}
+        if config.interface_type == "internal" and config.mtu is not None:
+            interface["mtu_request"] = config.mtu
+        if config.ofport_request is not None:
+            interface["ofport_request"] = config.ofport_request
+        port: dict[str, Any] = {
+            "name": name,
+            "interfaces": ["named-uuid", "interface"],
+            "external_ids": _map({**config.external_ids, **attachment.external_ids}),
+        }
+        if config.vlan is not None:
+            port["tag"] = config.vlan
+            port["vlan_mode"] = "access"
+        this_bridge = [["name", "==", config.bridge]]
+        insert = self._client.send_transaction(
+            _DATABASE,
+            [
+                # Without this, a bridge that was removed in the meantime would go unnoticed: the mutation below
+                # would match nothing, and the unreferenced rows would vanish when the transaction ends.
+                _wait("Bridge", this_bridge, "==", {"name": config.bridge}, 0),
+                {"op": "insert", "table": "Interface", "uuid-name": "interface", "row": interface},
+                {"op": "insert", "table": "Port", "uuid-name": "port", "row": port},
+                _mutate("Bridge", this_bridge, ["ports", "insert", ["set", [["named-uuid", "port"]]]]),
+            ],
+        )
+        # ovsdb-server carries out one connection's transactions in order, so this one sees the row of the first.
+        self._inserting = insert, self._send_ofport_question(name, config.link_wait)
+
+    def finish_insert(self, attachment: Attachment, config: NetworkConfig) -> None:
+        """Wait until ovs-vswitchd has given the port an OpenFlow number.
+
+        Raises:
+            CniError: BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED with ovs-vswitchd's own words, or TRY_AGAIN_LATER
+                when it gave no answer in time.
+        """
+        name = attachment.port_name
+        if self._inserting is None:
+            raise RuntimeError("finish_insert without begin_insert")
+        insert, question = self._inserting
+        try:
+            self._inserted = self._client.receive_transaction(insert)[2]["uuid"][1]
+        except TransactionError as error:
+            if error.error == "timed out":
+                raise bridge_not_found(config.bridge) from error
+            if error.error == "constraint violation":
+                raise CniError(
+                    NAME_TAKEN, f"Open vSwitch has an interface or port {name!r} already", error.details
+                ) from error
+            raise
+        try:
+            rows = self._client.receive_transaction(question)[1]["rows"]
+        except TransactionError as error:
+            if error.error != "timed out":
+                raise
+            raise self._not_answered(name) from error
+        if not rows:
+            raise CniError(TRY_AGAIN_LATER, f"port {name!r} was removed while it was being attached")
+        if rows[0]["ofport"] == -1 or _optional(rows[0]["error"]):
+            reason = _optional(rows[0]["error"]) or "it gives no reason; see its log"
+            raise CniError(PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {config.bridge!r}", str(reason))
+
+    def withdraw(self) -> int | None:
+        """Take back what `begin_insert` sent, however far it came; returns what `remove` returns."""
+        if self._inserting is None:
+            return None
+        try:
+            if self._inserted is None:
+                self._inserted = self._client.receive_transaction(self._inserting[0])[2]["uuid"][1]
+        except TransactionError:
+            return None  # then nothing was inserted
+        return self._remove_by_uuid([self._inserted])
+
+    def _send_ofport_question(self, name: str, at_most: float | None) -> int:
+        this = [["name", "==", name]]
+        seconds = self._client.deadline.remaining() - _DIAGNOSIS_SECONDS
+        if at_most is not None:
+            seconds = min(seconds, at_most)
+        milliseconds = max(1, int(seconds * 1000))
+        return self._client.send_transaction(
+            _DATABASE,
+            [
+                _wait("Interface", this, "!=", {"ofport": ["set", []]}, milliseconds),
+                _select("Interface", this, ["ofport", "error"]),
+            ],
+        )
+
+    def _not_answered(self, name: str) -> CniError:
+        why = "it runs, but did not answer in time; see its log" if self.is_served() else "ovs-vswitchd is not running"
+        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not taken port {name!r}: {why}")
+
+    # Finding and removing
+
+    def ports_of(self, attachment: Attachment) -> list[Port]:
+        """Every port of one attachment: by what is recorded, by its name, and what ovs-cni left behind for it."""
+        wanted = attachment.identity
+        recorded, named = self._ports(
+            [["external_ids", "includes", _map(wanted)]],
+            [["name", "==", attachment.port_name]],
+        )
+        # A port of our name is ours unless what is recorded says otherwise: the record may be incomplete
+        # (somebody edited it), and a name may, however unlikely, be that of another attachment.
+        named = [p for p in named if all(p.external_ids.get(key, value) == value for key, value in wanted.items())]
+        found = list({port.uuid: port for port in (*recorded, *named)}.values())
+        if found or not attachment.netns:
+            return found
+        ovs_cni = {"owner": _OVS_CNI, "contNetns": attachment.netns, "contIface": attachment.ifname}
+        return self._ports([["external_ids", "includes", _map(ovs_cni)]])[0]
+
+    def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
+        """Every port whose external_ids include these."""
+        return self._ports([["external_ids", "includes", _map(owner_and_network)]])[0]
+
+    def remove(self, ports: list[Port]) -> int | None:
+        """Remove ports from whatever bridge has them. Those that are gone already do not matter.
+
+        Returns:
+            The number to give to `wait_until_configured`.
+        """
+        return self._remove_by_uuid([port.uuid for port in ports])
+
+    def _remove_by_uuid(self, uuids: list[str]) -> int | None:
+        if not uuids:
+            return None
+        operations = []
+        for uuid in uuids:
+            this = ["set", [["uuid", uuid]]]
+            operations.append(_mutate("Bridge", [["ports", "includes", this]], ["ports", "delete", this]))
+        # The Port and Interface rows go by themselves: nothing refers to them any more (RFC 7047 section 3.2, isRoot).
+        # Raising next_cfg asks ovs-vswitchd to tell, in cur_cfg, when it has caught up.
+        operations.append(_mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]))
+        operations.append(_select("Open_vSwitch", [], ["next_cfg"]))
+        results = self._client.transact(_DATABASE, operations)
+        number: int = results[-1]["rows"][0]["next_cfg"]
+        return number
+
+    def wait_until_configured(self, number: int | None, deadline: Deadline) -> bool:
+        """Wait until ovs-vswitchd has done everything up to `next_cfg` being `number`; False if time runs out."""
+        while number is not None:
+            (rows,) = self._transact(_select("Open_vSwitch", [], ["cur_cfg"]))
+            current = rows[0]["cur_cfg"]
+            if current >= number:
+                break
+            left = int(deadline.remaining() * 1000)
+            if not left:
+                return False
+            try:
+                self._client.transact(_DATABASE, [_wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)])
+            except TransactionError as error:
+                if error.error != "timed out":
+                    raise
+                return False
+        return True
+
+    # Looking
+
+    def state_of(self, name: str) -> PortState | None:
+        """A port as Open vSwitch has it; None if there is none of that name."""
+        ports, interfaces = self._transact(
+            _select_ports([["name", "==", name]]),
+            _select("Interface", [["name", "==", name]], ["type", "ofport", "error"]),
+        )
+        if not ports:
+            return None
+        port = Port(ports[0], _type_of(interfaces))
+        this = ["set", [["uuid", port.uuid]]]
+        (bridges,) = self._transact(_select("Bridge", [["ports", "includes", this]], ["name"]))
+        bridge = bridges[0]["name"] if bridges else None
+        if not interfaces:
+            return PortState(port, bridge, None, "its interface row is missing")
+        return PortState(port, bridge, _optional(interfaces[0]["ofport"]), _optional(interfaces[0]["error"]))
+
+    def is_served(self) -> bool:
+        """Whether an ovs-vswitchd is running on this database.
+
+        It holds the lock `ovs_vswitchd` as long as it lives. Asking for the lock writes nothing, and giving it back at
+        once (or leaving the queue for it) lets an ovs-vswitchd that is just starting have it.
+        """
+        answer = self._client.call("lock", ["ovs_vswitchd"])
+        self._client.call("unlock", ["ovs_vswitchd"])
+        return isinstance(answer, dict) and answer.get("locked") is False
+
+    def is_answering(self) -> bool:
+        """Whether the ovs-vswitchd beside a local database answers; a stopped process holds its lock, but does not.
+
+        True where that cannot be known: the database is not on this machine, or the control socket is elsewhere.
+        """
+        kind, _, path = self._client.address.partition(":")
+        if kind != "unix":
+            return True
+        folder = os.path.dirname(path)
+        sockets = [n for n in os.listdir(folder) if n.startswith("ovs-vswitchd.") and n.endswith(".ctl")]
+        for name in sockets:  # more than one where an earlier ovs-vswitchd was killed; nobody listens there
+            try:
+                control = Client(f"unix:{folder}/{name}", self._client.deadline.shorter(_CONTROL_SECONDS))
+            except CniError:
+                continue
+            try:
+                control.call("version", [])
+                return True
+            except CniError:
+                continue
+            finally:
+                control.close()
+        return not sockets
+
+    def _transact(self, *operations: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """The rows of each of these selects."""
+        return [result["rows"] for result in self._client.transact(_DATABASE, list(operations))]
+
+    def _ports(self, *conditions: list[Any]) -> list[list[Port]]:
+        """The ports that meet each of these conditions."""
+        found = self._transact(*(_select_ports(condition) for condition in conditions))
+        names = {row["name"] for rows in found for row in rows}
+        types = {}
+        if names:
+            interfaces = self._transact(*(_select("Interface", [["name", "==", name]], ["type"]) for name in names))
+            types = {name: _type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
+        return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
+
+
+def bridge_not_found(bridge: str) -> CniError:
+    """The error for a bridge that is not there."""
+    return CniError(
+        BRIDGE_NOT_FOUND, f"bridge {bridge!r} does not exist in Open vSwitch", f"create it: ovs-vsctl add-br {bridge}"
+    )
+
+
+def _type_of(interfaces: list[dict[str, Any]]) -> str | None:
+    return interfaces[0]["type"] if interfaces else None
+
+
+def _select(table: str, where: list[Any], columns: list[str]) -> dict[str, Any]:
+    return {"op": "select", "table": table, "where": where, "columns": columns}
+
+
+def _select_ports(where: list[Any]) -> dict[str, Any]:
+    return _select("Port", where, ["_uuid", "name", "external_ids", "tag", "vlan_mode"])
+
+
+def _wait(table: str, where: list[Any], until: str, row: dict[str, Any], milliseconds: int) -> dict[str, Any]:
+    return {
+        "op": "wait",
+        "table": table,
+        "where": where,
+        "columns": list(row),
+        "until": until,
+        "rows": [row],
+        "timeout": milliseconds,
+    }
+
+
+def _mutate(table: str, where: list[Any], mutation: list[Any]) -> dict[str, Any]:
+    return {"op": "mutate", "table": table, "where": where, "mutations": [mutation]}
+
+
+def _map(values: dict[str, str]) -> list[Any]:
+    return ["map", [[key, value] for key, value in values.items()]]
+
+
+def _optional(value: Any) -> Any:
+    """OVSDB writes an optional value as itself, or as the empty set when there is none."""
+    return None if isinstance(value, list) else value
