@@ -9,7 +9,7 @@ from .inet import format_mac
 from .netlink import KernelError, Netlink
 from .netns import Namespace, is_own
 from .result import Result, needs_address, parse, render
-from .vswitch import USERSPACE, Vswitch, bridge_not_found
+from .vswitch import USERSPACE, Vswitch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,19 +69,18 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
     inside = sandbox.open_netlink()
-    if inside.link(attachment.ifname) is not None:
-        raise devices.taken(attachment)
     host = Netlink()
     vswitch = Vswitch(config.socket_file, deadline)
-    datapath_type, existing = vswitch.look_up(config.bridge, attachment.port_name)
-    if datapath_type is None:
-        raise bridge_not_found(config.bridge)
+    datapath_type, existing = vswitch.prepare(attachment, config)
+    if inside.link(attachment.ifname) is not None:
+        raise devices.taken(attachment)
     if existing is not None:
         _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
     try:
         device = devices.of(config.interface_type)
         device.create(host, sandbox, inside, attachment, config)
+        log.debug(f"made the device of port {attachment.port_name!r}")
         undo.push("the device", lambda _: device.destroy(host, attachment.port_name))
         undo.push("the port", lambda time: _withdraw(vswitch, attachment, config, time, wait=device.GOES_WITH_ITS_ROW))
         vswitch.begin_insert(attachment, config)
@@ -89,6 +88,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, undo)
         vswitch.finish_insert(attachment, config)
+        log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
         ends = device.connect(host, sandbox, inside, attachment, config)
         if datapath_type == USERSPACE:
             _switch_off_offload(sandbox, ends.container.name)
@@ -156,7 +156,7 @@ def _withdraw(
         # The connection broke in between; what was sent may have been done.
         log.debug(f"connecting again: {error.msg}")
         vswitch = Vswitch(config.socket_file, deadline)
-        number = vswitch.remove(vswitch.ports_of(attachment))
+        number = vswitch.remove(vswitch.ports_of(attachment)[0])
     if wait:
         vswitch.wait_until_configured(number, deadline)
 
@@ -209,6 +209,7 @@ def _add_addresses(
     from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
 
     answer = ipam.finish_add(delegate, deadline)
+    log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
     addresses.configure(sandbox, inside, ends.container, answer, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]

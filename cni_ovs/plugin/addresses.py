@@ -169,5 +169,6 @@ def _routes(result: Result) -> list[tuple[int, Route, str]]:
             table=table,
             scope=scope,
         )
-        merged[key] = (family, route, wanted["dst"])
+        text = wanted["dst"] if gateway is None else f"{wanted['dst']} through {format_ip(gateway)}"
+        merged[key] = (family, route, text)
     return list(merged.values())

@@ -77,8 +77,10 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
         _same(f"external_ids:{key} of port {name!r}", value, state.port.external_ids.get(key))
     _same(f"bridge of port {name!r}", config.bridge, state.bridge)
     _same(f"VLAN of port {name!r}", config.vlan, state.port.tag)
-    if config.vlan is not None:
-        _same(f"VLAN mode of port {name!r}", "access", state.port.vlan_mode)
+    mode = "access" if config.vlan is not None else None
+    _same(f"VLAN mode of port {name!r}", mode, state.port.vlan_mode)
+    _same(f"trunks of port {name!r}", [], state.port.trunks)
+    _same(f"cvlans of port {name!r}", [], state.port.cvlans)
     expected_type = "internal" if config.interface_type == "internal" else ""
     _same(f"type of interface {name!r}", expected_type, state.port.interface_type)
     if state.error:

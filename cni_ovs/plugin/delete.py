@@ -70,15 +70,18 @@ def detach(
         CniError: the first error, after everything that could be done was done.
     """
     errors = Errors()
-    ports: list[Port] = []
+    removed = foreign = False
 
     def remove() -> None:
+        nonlocal removed, foreign
         vswitch = Vswitch(config.socket_file, deadline)
-        ports.extend(vswitch.ports_of(attachment))
+        ports, foreign = vswitch.ports_of(attachment)
+        log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
         remove_ports(vswitch, ports, deadline, wait=wait)
+        removed = bool(ports)
 
     reached = errors.attempt(remove)
-    if not ports:
+    if not removed and not foreign:
         # Nothing is recorded, or it cannot be asked for. A veth can be found by its name.
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
     # While an internal port that could not be removed still uses its address, nobody else may get it.

@@ -63,6 +63,11 @@ def decode_first(text: str) -> tuple[Any, int]:
         raise ValueError(f"expected a value at character {stop.value}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except SystemError:
+        # Python 3.11 takes JSONDecodeError from `json.decoder` without importing it, and finds nothing to raise.
+        import json.decoder  # noqa: F401, PLC0415 - only to say what is wrong with a wrong text
+
+        return _scan(text, start)
 
 
 def decode(data: bytes) -> Any:

@@ -33,15 +33,28 @@ def main() -> None:
     stdout = os.dup(1)
     os.dup2(2, 1)
     deadline = Deadline(DEFAULT_TIMEOUT, _stop_on_signals())
-    code, text = protocol.handle(os.environ, lambda: _read_stdin(deadline), deadline)
+    stdin: list[bytes] = []
+
+    def read() -> bytes:
+        stdin.append(_read_stdin(deadline))
+        return stdin[0]
+
+    code, text = protocol.handle(os.environ, read, deadline)
     try:
-        data = text.encode()
-        while data:
-            deadline.unstoppable(_STDOUT_SECONDS).wait("writing the result", (stdout, WRITABLE))
-            data = data[os.write(stdout, data) :]
+        _write(stdout, text.encode())
     except (OSError, CniError):
-        code = 1  # nobody is listening
+        if code == 0 and os.environ["CNI_COMMAND"] == "ADD":
+            # Nobody has the result, so to the runtime this ADD failed. Nothing may remain of it.
+            again = {**os.environ, "CNI_COMMAND": "DEL"}
+            protocol.handle(again, lambda: stdin[0], Deadline(DEFAULT_TIMEOUT))
+        code = 1
     _end(code)
+
+
+def _write(stdout: int, data: bytes) -> None:
+    while data:
+        Deadline(_STDOUT_SECONDS).wait("writing the result", (stdout, WRITABLE))
+        data = data[os.write(stdout, data) :]
 
 
 def _end(code: int) -> None:

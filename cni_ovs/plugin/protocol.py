@@ -81,10 +81,8 @@ def handle(environment: Mapping[str, str], read_config: Callable[[], bytes], dea
     except CniError as error:
         return 1, _error_text(invocation, error)
     except Exception as error:  # noqa: BLE001 - a bug must still be told in the form that runtimes understand
-        from traceback import format_exc  # noqa: PLC0415 - start-up time
-
         message = f"unexpected error: {type(error).__name__}: {error}"
-        return 1, _error_text(invocation, CniError(UNEXPECTED, message, format_exc()))
+        return 1, _error_text(invocation, CniError(UNEXPECTED, message, _traceback()))
     return 0, "" if result is None else jsontext.encode(result) + "\n"
 
 
@@ -128,6 +126,14 @@ def _run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> d
 
         status.run(invocation, config, deadline)
     return None
+
+
+def _traceback() -> str:
+    try:
+        from traceback import format_exc  # noqa: PLC0415 - start-up time
+    except Exception:  # noqa: BLE001 - an import may be what failed (no file descriptor is left, say)
+        return ""
+    return format_exc()
 
 
 def _missing(names: list[str]) -> CniError:

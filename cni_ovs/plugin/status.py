@@ -25,7 +25,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         vswitch = Vswitch(config.socket_file, deadline.shorter(_SECONDS))
         served = vswitch.is_served()
         answering = served and vswitch.is_answering()
-        bridge = vswitch.look_up(config.bridge, "")[0]
+        bridge = vswitch.datapath_type_of(config.bridge)
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg, error.details or "is ovsdb-server running?") from error
     if not served:

@@ -31,13 +31,15 @@ _DIAGNOSIS_SECONDS = 0.2
 class Port:
     """A Port row, and the type of the Interface row of the same name."""
 
-    __slots__ = ("external_ids", "interface_type", "name", "tag", "uuid", "vlan_mode")
+    __slots__ = ("cvlans", "external_ids", "interface_type", "name", "tag", "trunks", "uuid", "vlan_mode")
 
     def __init__(self, row: dict[str, Any], interface_type: str | None) -> None:
         self.uuid: str = row["_uuid"][1]
         self.name: str = row["name"]
         self.external_ids: dict[str, str] = dict(row["external_ids"][1])
         self.tag: int | None = _optional(row["tag"])
+        self.trunks: list[int] = _set(row["trunks"])
+        self.cvlans: list[int] = _set(row["cvlans"])
         self.vlan_mode: str | None = _optional(row["vlan_mode"])
         self.interface_type = interface_type  # None: there is no such interface row
 
@@ -75,15 +77,35 @@ class Vswitch:
         """Close the connection."""
         self._client.close()
 
-    def look_up(self, bridge: str, port: str) -> tuple[str | None, Port | None]:
-        """The datapath type of a bridge (None: no such bridge; "" is the kernel's), and the port of a name."""
-        bridges, ports, interfaces = self._transact(
-            _select("Bridge", [["name", "==", bridge]], ["datapath_type"]),
-            _select_ports([["name", "==", port]]),
-            _select("Interface", [["name", "==", port]], ["type"]),
+    def datapath_type_of(self, bridge: str) -> str | None:
+        """The datapath type of a bridge, "" for the kernel's; None if there is no such bridge."""
+        (bridges,) = self._transact(_select_bridge(bridge))
+        return bridges[0]["datapath_type"] if bridges else None
+
+    def prepare(self, attachment: Attachment, config: NetworkConfig) -> tuple[str, Port | None]:
+        """See whether a port can be inserted: the datapath type of its bridge, and the port that has its name already.
+
+        Raises:
+            CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
+        """
+        name = attachment.port_name
+        bridges, ports, interfaces, (counters,) = self._transact(
+            _select_bridge(config.bridge),
+            _select_ports([["name", "==", name]]),
+            _select("Interface", [["name", "==", name]], ["type"]),
+            _select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
         )
-        datapath_type = bridges[0]["datapath_type"] if bridges else None
-        return datapath_type, Port(ports[0], _type_of(interfaces)) if ports else None
+        if not bridges:
+            raise bridge_not_found(config.bridge)
+        # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
+        # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
+        # report the old OpenFlow number for it.
+        deadline = self._client.deadline
+        if counters["cur_cfg"] < counters["next_cfg"] and not self.wait_until_configured(
+            counters["next_cfg"], deadline.shorter(deadline.remaining() - _DIAGNOSIS_SECONDS)
+        ):
+            raise self._not_answered("carried out earlier changes")
+        return bridges[0]["datapath_type"], Port(ports[0], _type_of(interfaces)) if ports else None
 
     # Attaching
 
@@ -144,7 +166,7 @@ class Vswitch:
         except TransactionError as error:
             if error.error != "timed out":
                 raise
-            raise self._not_answered(name) from error
+            raise self._not_answered(f"taken port {name!r}") from error
         if not rows:
             raise CniError(TRY_AGAIN_LATER, f"port {name!r} was removed while it was being attached")
         if rows[0]["ofport"] == -1 or _optional(rows[0]["error"]):
@@ -176,14 +198,18 @@ class Vswitch:
             ],
         )
 
-    def _not_answered(self, name: str) -> CniError:
+    def _not_answered(self, what: str) -> CniError:
         why = "it runs, but did not answer in time; see its log" if self.is_served() else "ovs-vswitchd is not running"
-        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not taken port {name!r}: {why}")
+        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}: {why}")
 
     # Finding and removing
 
-    def ports_of(self, attachment: Attachment) -> list[Port]:
-        """Every port of one attachment: by what is recorded, by its name, and what ovs-cni left behind for it."""
+    def ports_of(self, attachment: Attachment) -> tuple[list[Port], bool]:
+        """Every port of one attachment: by what is recorded, by its name, and what ovs-cni left behind for it.
+
+        Returns:
+            The ports, and whether somebody else has a port of this attachment's name.
+        """
         wanted = attachment.identity
         recorded, named = self._ports(
             [["external_ids", "includes", _map(wanted)]],
@@ -191,12 +217,13 @@ class Vswitch:
         )
         # A port of our name is ours unless what is recorded says otherwise: the record may be incomplete
         # (somebody edited it), and a name may, however unlikely, be that of another attachment.
-        named = [p for p in named if all(p.external_ids.get(key, value) == value for key, value in wanted.items())]
-        found = list({port.uuid: port for port in (*recorded, *named)}.values())
+        ours = [p for p in named if all(p.external_ids.get(key, value) == value for key, value in wanted.items())]
+        foreign = len(ours) < len(named)
+        found = list({port.uuid: port for port in (*recorded, *ours)}.values())
         if found or not attachment.netns:
-            return found
+            return found, foreign
         ovs_cni = {"owner": _OVS_CNI, "contNetns": attachment.netns, "contIface": attachment.ifname}
-        return self._ports([["external_ids", "includes", _map(ovs_cni)]])[0]
+        return self._ports([["external_ids", "includes", _map(ovs_cni)]])[0], foreign
 
     def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
         """Every port whose external_ids include these."""
@@ -325,8 +352,12 @@ def _select(table: str, where: list[Any], columns: list[str]) -> dict[str, Any]:
     return {"op": "select", "table": table, "where": where, "columns": columns}
 
 
+def _select_bridge(name: str) -> dict[str, Any]:
+    return _select("Bridge", [["name", "==", name]], ["datapath_type"])
+
+
 def _select_ports(where: list[Any]) -> dict[str, Any]:
-    return _select("Port", where, ["_uuid", "name", "external_ids", "tag", "vlan_mode"])
+    return _select("Port", where, ["_uuid", "name", "external_ids", "tag", "trunks", "cvlans", "vlan_mode"])
 
 
 def _wait(table: str, where: list[Any], until: str, row: dict[str, Any], milliseconds: int) -> dict[str, Any]:
@@ -347,6 +378,11 @@ def _mutate(table: str, where: list[Any], mutation: list[Any]) -> dict[str, Any]
 
 def _map(values: dict[str, str]) -> list[Any]:
     return ["map", [[key, value] for key, value in values.items()]]
+
+
+def _set(value: Any) -> Any:
+    """OVSDB writes a set of one element as that element, and any other as ["set", […]]."""
+    return value[1] if isinstance(value, list) else [value]
 
 
 def _optional(value: Any) -> Any:
