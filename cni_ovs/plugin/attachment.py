@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from .protocol import Invocation
 
 OWNER = "cni-ovs"
+# Everything that the plugin records in a port's external_ids.
+POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
+RECORDED_IDS = ("owner", "contNetwork", "contID", "contIface", "contNetns", *POD_IDS)
 
 
 class Attachment:

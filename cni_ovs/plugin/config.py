@@ -6,9 +6,9 @@ DEL fail for ever, so there a wrong value is logged and replaced by its default.
 
 from __future__ import annotations
 
-from . import log
+from . import forms, log
 from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
-from .inet import parse_ip, parse_mac
+from .inet import parse_mac
 from .jsontext import encode
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET = "unix:/var/run/openvswitch/db.sock"
 DEFAULT_TIMEOUT = 30.0
-INTERFACE_TYPES = {"veth": "veth", "": "veth", "system": "veth", "internal": "internal"}
 
 # Every key that means something here, and those of the CNI specification that do not concern us.
 _KNOWN = frozenset(
@@ -31,20 +30,7 @@ _KNOWN = frozenset(
 # Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
 _LATER = ("trunk", "vlan_mode", "cvlans", "configuration_path", "deviceID")
-# external_ids that are the plugin's own record (attachment.py), and the one that OVN listens to.
-_RESERVED_IDS = (
-    "owner",
-    "contNetwork",
-    "contID",
-    "contIface",
-    "contNetns",
-    "contPodUid",
-    "contPodName",
-    "contPodNamespace",
-)
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
-# Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
-_LONGEST_TIMEOUT = 3600
 
 
 class NetworkConfig:
@@ -124,15 +110,15 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config = NetworkConfig()
     config.raw = raw
     config.name = lookup(values, "name")
-    log_level = reader.read("log_level", "info", _log_level)
-    log_file = reader.read("log_file", None, _log_file)
+    log_level = reader.read("log_level", "info", forms.log_level)
+    log_file = reader.read("log_file", None, forms.log_file)
     reader.attempt(None, lambda: _configure_log(log_level, log_file))
-    config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, _timeout)
-    config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, _socket_file)
-    ipam = reader.read("ipam", {}, _object)
-    config.ipam_type = _Reader(ipam, lenient, "ipam.").read("type", None, _ipam_type)
-    config.dns = reader.read("dns", {}, _object)
-    config.prev_result = reader.read("prevResult", None, _object)
+    config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, forms.timeout)
+    config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
+    ipam = reader.read("ipam", {}, forms.mapping)
+    config.ipam_type = _Reader(ipam, lenient, "ipam.").read("type", None, forms.ipam_type)
+    config.dns = reader.read("dns", {}, forms.mapping)
+    config.prev_result = reader.read("prevResult", None, forms.mapping)
     config.valid_attachments = _valid_attachments(values)
     arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
@@ -146,14 +132,14 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
 
 def _parse_port(reader: _Reader, config: NetworkConfig) -> None:
     """The keys that describe the port and its device."""
-    config.bridge = reader.read("bridge", "", _bridge, required=True)
-    config.interface_type = reader.read("interface_type", "veth", _interface_type)
-    config.vlan = reader.read("vlan", None, _integer(0, 4094))
-    config.mtu = reader.read("mtu", None, _integer(68, 65535, zero_is_none=True))
-    config.ofport_request = reader.read("ofport_request", None, _integer(1, 65279, zero_is_none=True))
-    config.external_ids = reader.read("external_ids", {}, _external_ids)
-    retries = reader.read("link_state_check_retries", None, _integer(0, 1_000_000))
-    interval = reader.read("link_state_check_interval", None, _integer(0, 3_600_000))
+    config.bridge = reader.read("bridge", "", forms.bridge, required=True)
+    config.interface_type = reader.read("interface_type", "veth", forms.interface_type)
+    config.vlan = reader.read("vlan", None, forms.integer(0, 4094))
+    config.mtu = reader.read("mtu", None, forms.integer(68, 65535, zero_is_none=True))
+    config.ofport_request = reader.read("ofport_request", None, forms.integer(1, 65279, zero_is_none=True))
+    config.external_ids = reader.read("external_ids", {}, forms.external_ids)
+    retries = reader.read("link_state_check_retries", None, forms.integer(0, 1_000_000))
+    interval = reader.read("link_state_check_interval", None, forms.integer(0, 3_600_000))
     config.link_wait = None
     if retries is not None or interval is not None:
         config.link_wait = (
@@ -209,109 +195,6 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def is_integer(value: Any) -> bool:
-    """Whether a JSON value is an integer (in Python, True is one too)."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callable[[Any], int | None]:
-    def convert(value: Any) -> int | None:
-        if is_integer(value):
-            if lowest <= value <= highest:
-                return int(value)
-            if value == 0 and zero_is_none:  # plugins written in Go cannot tell 0 from a missing key
-                return None
-        raise ValueError(f"must be an integer from {lowest} to {highest}")
-
-    return convert
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a string")
-    if not value.isprintable():
-        raise ValueError("must not contain control characters")
-    return value
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be an object")
-    return value
-
-
-def _bridge(value: Any) -> str:
-    name = _text(value)
-    if not name or "/" in name or len(name) > 255:
-        raise ValueError("must be the name of an Open vSwitch bridge")
-    return name
-
-
-def _interface_type(value: Any) -> str:
-    if not isinstance(value, str) or value not in INTERFACE_TYPES:
-        raise ValueError("must be veth (also '' or system) or internal")
-    return INTERFACE_TYPES[value]
-
-
-def _timeout(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_TIMEOUT:
-        raise ValueError(f"must be a number of seconds from 1 to {_LONGEST_TIMEOUT}")
-    return float(value)
-
-
-def _socket_file(value: Any) -> str:
-    text = _text(value)
-    if text.startswith("tcp:"):
-        host, _, port = text[4:].rpartition(":")
-        if host == "localhost":
-            host = "127.0.0.1"
-        # Only addresses: resolving a name can take longer than anybody waits, and cannot be bounded.
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        try:
-            family_matches = (":" in bare) == (bare != host)
-            parse_ip(bare)
-        except ValueError:
-            family_matches = False
-        if not family_matches or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
-            raise ValueError("must be tcp:ADDRESS:PORT (an IPv6 address in brackets)")
-        return f"tcp:{host}:{port}"
-    path = text.removeprefix("unix:")
-    if not path.startswith("/"):
-        raise ValueError("must be unix:PATH, an absolute path, or tcp:ADDRESS:PORT")
-    if len(path.encode()) > 107:
-        raise ValueError("is too long: the path of a Unix socket has at most 107 bytes")
-    return f"unix:{path}"
-
-
-def _ipam_type(value: Any) -> str | None:
-    name = _text(value)
-    if "/" in name or name in (".", ".."):
-        raise ValueError("must be the file name of an IPAM plugin, without a path")
-    return name or None
-
-
-def _external_ids(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise ValueError("must be an object whose values are strings")
-    for key in value:
-        if key in _RESERVED_IDS:
-            raise ValueError(f"{key!r} is written by the plugin itself")
-    return value
-
-
-def _log_level(value: Any) -> str:
-    if value not in log.LEVELS:
-        raise ValueError("must be one of " + ", ".join(log.LEVELS))
-    return str(value)
-
-
-def _log_file(value: Any) -> str:
-    path = _text(value)
-    if not path.startswith("/"):
-        raise ValueError("must be an absolute path")
-    return path
-
-
 def _configure_log(level: str, path: str | None) -> None:
     try:
         log.configure(level, path)
@@ -356,7 +239,7 @@ def _find_mac(values: dict[str, Any], arguments: dict[str, str]) -> bytes | None
         if value is None or value == "":
             continue
         try:
-            return parse_mac(_text(value))
+            return parse_mac(forms.text(value))
         except ValueError as error:
             raise CniError(code, f"invalid {where}: {shown(value)}: {error}") from error
     return None

@@ -5,7 +5,8 @@ Inside the plugin a result has the form of version 1.1.0, whatever it was read f
 
 from __future__ import annotations
 
-from .config import is_integer, lookup
+from .config import lookup
+from .forms import is_integer
 from .inet import parse_cidr, parse_ip
 
 TYPE_CHECKING = False

@@ -1,0 +1,134 @@
+"""The forms that values of the network configuration may have.
+
+Each function takes a JSON value and returns what it means, or raises ValueError with a text that says what is allowed.
+"""
+
+from __future__ import annotations
+
+from . import log
+from .attachment import RECORDED_IDS
+from .inet import parse_ip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+INTERFACE_TYPES = {"veth": "veth", "": "veth", "system": "veth", "internal": "internal"}
+# Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
+_LONGEST_TIMEOUT = 3600
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a JSON value is an integer (in Python, True is one too)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callable[[Any], int | None]:
+    """A converter for integers within limits; with `zero_is_none` also 0, which then means that none is given."""
+
+    def convert(value: Any) -> int | None:
+        if is_integer(value):
+            if lowest <= value <= highest:
+                return int(value)
+            if value == 0 and zero_is_none:  # plugins written in Go cannot tell 0 from a missing key
+                return None
+        raise ValueError(f"must be an integer from {lowest} to {highest}")
+
+    return convert
+
+
+def text(value: Any) -> str:
+    """A string without control characters."""
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    if not value.isprintable():
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """An object."""
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return value
+
+
+def bridge(value: Any) -> str:
+    """The name of a bridge."""
+    name = text(value)
+    if not name or "/" in name or len(name) > 255:
+        raise ValueError("must be the name of an Open vSwitch bridge")
+    return name
+
+
+def interface_type(value: Any) -> str:
+    """The kind of port, by the name that devices/ has for it."""
+    if not isinstance(value, str) or value not in INTERFACE_TYPES:
+        raise ValueError("must be veth (also '' or system) or internal")
+    return INTERFACE_TYPES[value]
+
+
+def timeout(value: Any) -> float:
+    """Seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_TIMEOUT:
+        raise ValueError(f"must be a number of seconds from 1 to {_LONGEST_TIMEOUT}")
+    return float(value)
+
+
+def socket_file(value: Any) -> str:
+    """Where ovsdb-server listens, as "unix:PATH" or "tcp:ADDRESS:PORT"."""
+    address = text(value)
+    if address.startswith("tcp:"):
+        host, _, port = address[4:].rpartition(":")
+        if host == "localhost":
+            host = "127.0.0.1"
+        # Only addresses: resolving a name can take longer than anybody waits, and cannot be bounded.
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        try:
+            family_matches = (":" in bare) == (bare != host)
+            parse_ip(bare)
+        except ValueError:
+            family_matches = False
+        if not family_matches or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+            raise ValueError("must be tcp:ADDRESS:PORT (an IPv6 address in brackets)")
+        return f"tcp:{host}:{port}"
+    path = address.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise ValueError("must be unix:PATH, an absolute path, or tcp:ADDRESS:PORT")
+    if len(path.encode()) > 107:
+        raise ValueError("is too long: the path of a Unix socket has at most 107 bytes")
+    return f"unix:{path}"
+
+
+def ipam_type(value: Any) -> str | None:
+    """The file name of an IPAM plugin; None for an empty one."""
+    name = text(value)
+    if "/" in name or name in (".", ".."):
+        raise ValueError("must be the file name of an IPAM plugin, without a path")
+    return name or None
+
+
+def external_ids(value: Any) -> dict[str, str]:
+    """What a user may add to the external_ids of a port."""
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError("must be an object whose values are strings")
+    for key in value:
+        if key in RECORDED_IDS:
+            raise ValueError(f"{key!r} is written by the plugin itself")
+    return value
+
+
+def log_level(value: Any) -> str:
+    """One of log.LEVELS."""
+    if value not in log.LEVELS:
+        raise ValueError("must be one of " + ", ".join(log.LEVELS))
+    return str(value)
+
+
+def log_file(value: Any) -> str:
+    """An absolute path."""
+    path = text(value)
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
