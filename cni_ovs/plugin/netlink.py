@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from _socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC, SOCK_CLOEXEC, SOCK_RAW, socket
-from errno import EINTR, ENODEV
+from errno import EEXIST, EINTR, ENODEV
 
 _NETLINK_ROUTE = 0
 _SOL_NETLINK = 270
@@ -286,7 +286,7 @@ class Netlink:
     # Routes
 
     def add_route(self, index: int, family: int, route: Route) -> None:
-        """`ip route add … dev …`."""
+        """`ip route add … dev …`; a route that is there already stays as it is."""
         table = route.table if route.table < 256 else _RT_TABLE_COMPAT
         payload = _ROUTE.pack(family, route.prefix, 0, 0, table, _RTPROT_BOOT, route.scope, _RTN_UNICAST, 0)
         if route.prefix:
@@ -309,7 +309,12 @@ class Netlink:
             metrics += _u32(_RTAX_ADVMSS, route.advmss)
         if metrics:
             payload += _attribute(_RTA_METRICS | _NESTED, metrics)
-        self._request(_RTM_NEWROUTE, _CREATE | _EXCL, payload)
+        try:
+            self._request(_RTM_NEWROUTE, _CREATE | _EXCL, payload)
+        except KernelError as error:
+            # IPAM configurations name the connected network as a route too; the reference plugins let that pass.
+            if error.errno != EEXIST:
+                raise
 
     def routes(self, family: int) -> list[Route]:
         """Every unicast route of the namespace, in all tables."""

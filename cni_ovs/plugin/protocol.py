@@ -13,6 +13,7 @@ from .errors import (
     INCOMPATIBLE_VERSION,
     INVALID_CONFIG,
     INVALID_ENVIRONMENT,
+    IO_FAILURE,
     UNEXPECTED,
     CniError,
 )
@@ -80,6 +81,9 @@ def handle(environment: Mapping[str, str], read_config: Callable[[], bytes], dea
         result = _dispatch(invocation, read_config, deadline)
     except CniError as error:
         return 1, _error_text(invocation, error)
+    except (OSError, ImportError) as error:
+        # No bug: the system is short of something (file descriptors, memory, disk), and imports feel it first.
+        return 1, _error_text(invocation, CniError(IO_FAILURE, f"the system refused something: {error}"))
     except Exception as error:  # noqa: BLE001 - a bug must still be told in the form that runtimes understand
         message = f"unexpected error: {type(error).__name__}: {error}"
         return 1, _error_text(invocation, CniError(UNEXPECTED, message, _traceback()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EEXIST
+from errno import EAFNOSUPPORT, EEXIST
 
 from .. import log
 from ..errors import KERNEL_REFUSED, CniError
@@ -52,7 +52,12 @@ def _prepare_host_end(host: Netlink, name: str) -> None:
     if link is None:
         raise KernelError(0, "it vanished")
     # The host's end belongs to the bridge: it has no address, and takes none from a container's advertisements.
-    host.no_ipv6_address(link.index)
+    try:
+        host.no_ipv6_address(link.index)
+    except KernelError as error:
+        if error.errno != EAFNOSUPPORT:
+            raise
+        log.debug(f"{name!r} has no IPv6: the kernel has none, or the MTU is below 1280")
     try:
         write_sysctl(f"ipv6/conf/{name}/accept_ra", "0")
     except OSError as error:
