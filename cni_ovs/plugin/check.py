@@ -106,6 +106,9 @@ def _check_link(netlink: Netlink, name: str, expected: dict[str, Any], config: N
         raise CniError(CHECK_FAILED, f"{what} is missing")
     if not link.up:
         raise _differs(f"state of {what}", "up", "down")
+    if not link.carrier:
+        # On the userspace datapath an internal port belongs to the ovs-vswitchd that made it, and dies with it.
+        raise _differs(f"state of {what}", "a carrier", "none: nobody is at its other end")
     mtu = expected.get("mtu", config.mtu)
     if mtu is not None:
         _same(f"MTU of {what}", mtu, link.mtu)

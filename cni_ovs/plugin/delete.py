@@ -6,6 +6,7 @@ from . import attachment as attachments
 from . import devices, log
 from .errors import KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
+from .netns import Namespace
 from .vswitch import Vswitch
 
 TYPE_CHECKING = False
@@ -81,6 +82,8 @@ def detach(
         removed = bool(ports)
 
     reached = errors.attempt(remove)
+    if reached and attachment.netns and config.interface_type == "internal":
+        errors.attempt(lambda: _destroy_orphan(attachment))
     if not removed and not foreign:
         # Nothing is recorded, or it cannot be asked for. A veth can be found by its name.
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
@@ -102,6 +105,16 @@ def remove_ports(vswitch: Vswitch, ports: list[Port], deadline: Deadline, *, wai
         wait |= kind.GOES_WITH_ITS_ROW
     if wait and not vswitch.wait_until_configured(number, deadline.shorter(_DEVICE_SECONDS)):
         log.warning("ovs-vswitchd has not removed the device yet; it will when it runs again")
+
+
+def _destroy_orphan(attachment: Attachment) -> None:
+    from .devices.internal import destroy_orphan  # noqa: PLC0415 - a veth has none
+
+    try:
+        sandbox = Namespace(attachment.netns)
+    except CniError:
+        return  # the namespace has gone, and the device with it
+    destroy_orphan(sandbox.open_netlink(), attachment.port_name)
 
 
 def _release(attachment: Attachment, invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:

@@ -37,7 +37,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_MULTIPATH, _
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _NLMSGERR_ATTR_MSG = 1
 
-_IFF_UP = 0x1
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _SKIP_STATS = 0x8  # RTEXT_FILTER_SKIP_STATS: the counters are most of a link message
 IFA_TENTATIVE, IFA_DADFAILED = 0x40, 0x08
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
@@ -65,14 +65,15 @@ class KernelError(OSError):
 class Link:
     """A network interface as the kernel describes it."""
 
-    __slots__ = ("index", "kind", "mac", "mtu", "name", "up")
+    __slots__ = ("carrier", "index", "kind", "mac", "mtu", "name", "up")
 
-    def __init__(self, index: int, name: str, mac: bytes, mtu: int, up: bool, kind: str) -> None:
+    def __init__(self, index: int, name: str, mac: bytes, mtu: int, flags: int, kind: str) -> None:
         self.index = index
         self.name = name
         self.mac = mac
         self.mtu = mtu
-        self.up = up  # as configured (IFF_UP), whatever the carrier says
+        self.up = bool(flags & _IFF_UP)  # as configured, whatever the carrier says
+        self.carrier = bool(flags & _IFF_LOWER_UP)  # somebody is at the other end
         self.kind = kind  # "veth", "tun", "openvswitch", …; "" for hardware
 
 
@@ -385,7 +386,7 @@ def _parse_link(body: bytes) -> Link:
     kind = dict(_attributes(values.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
     name = os.fsdecode(values[_IFLA_IFNAME].rstrip(b"\0"))
     (mtu,) = struct.unpack("=I", values[_IFLA_MTU])
-    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, bool(flags & _IFF_UP), kind)
+    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind)
 
 
 def _nexthops(data: bytes) -> list[bytes]:

@@ -62,6 +62,17 @@ def destroy(host: Netlink, name: str) -> None:
     """Nothing: the device goes with its row."""
 
 
+def destroy_orphan(inside: Netlink, name: str) -> None:
+    """Delete the device that is still in the sandbox although its row and ovs-vswitchd have gone their way.
+
+    On the userspace datapath an internal port is a persistent tap: it outlives the ovs-vswitchd that made it, and the
+    next one makes another tap for the port, on the host.
+    """
+    link = inside.link(name)
+    if link is not None and link.name == name and link.kind == "tun":
+        inside.delete_link(name)
+
+
 def _expect(link: Link | None, name: str) -> Link:
     if link is None:
         raise CniError(KERNEL_REFUSED, f"interface {name!r} vanished while it was being attached")
