@@ -37,7 +37,6 @@ class Plugin:
         self.stdin.write_text(json.dumps({"cniVersion": "1.0.0", "name": "bench", **config}))
         self.seconds: dict[str, list[float]] = {command: [] for command in COMMANDS}
         self.cpu: dict[str, list[float]] = {command: [] for command in COMMANDS}
-        self.memory: dict[str, list[int]] = {command: [] for command in COMMANDS}
 
     def run(self, host: netns.Namespace, sandbox: Namespace, command: str, *, count: bool) -> None:
         """One process from start to end, in the host's namespace."""
@@ -62,7 +61,6 @@ class Plugin:
         if count:
             self.seconds[command].append(seconds)
             self.cpu[command].append(usage.ru_utime + usage.ru_stime)
-            self.memory[command].append(usage.ru_maxrss)
 
 
 def main() -> None:
@@ -101,11 +99,11 @@ def report(plugins: list[Plugin], runs: int) -> None:
         f"{datetime.date.today()}: cni-ovs {__version__}, Open vSwitch {version} (userspace datapath), Linux "
         f"{platform.release()}, {os.cpu_count()} cores; no IPAM, medians of {runs} runs in turn"
     )
-    print(f"{'':24}{'ADD ms':>9}{'min':>8}{'CPU ms':>9}{'MB':>6}   {'DEL ms':>9}{'min':>8}{'CPU ms':>9}{'MB':>6}")
+    print(f"{'':24}{'ADD ms':>9}{'min':>8}{'CPU ms':>9}   {'DEL ms':>9}{'min':>8}{'CPU ms':>9}")
     for plugin in plugins:
         cells = [
             f"{median(plugin.seconds[command]) * 1e3:9.1f}{min(plugin.seconds[command]) * 1e3:8.1f}"
-            f"{median(plugin.cpu[command]) * 1e3:9.1f}{max(plugin.memory[command]) / 1024:6.0f}"
+            f"{median(plugin.cpu[command]) * 1e3:9.1f}"
             for command in COMMANDS
         ]
         print(f"{plugin.name:24}{'   '.join(cells)}")

@@ -1,0 +1,137 @@
+"""Fixtures of every test. What they are made of is in tests/support; the picture is in its `__init__`.
+
+    openvswitch   (session) a private Open vSwitch in a namespace that plays the host
+    target        the plugin's form: onefile, onedir or module; `--target` chooses, all are the default
+    node          openvswitch + target + a fresh bridge: sandboxes, attachments, and `assert_nothing_left()`
+    private_node  the same with an Open vSwitch of its own, for tests that stop or kill its daemons
+    sandbox       an empty container namespace, for tests that need no Open vSwitch
+
+Markers: `contract(n, …)` names the points of the CNI contract that a test proves (`--contract-table` prints them);
+`one_target` runs a test on the first chosen target only, where the form of the plugin cannot make a difference.
+KEEP=1 in the environment keeps everything for a post-mortem. CNI_OVS_TEST_TOOLS: folder of the newer IPAM plugins.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.namespace import Namespace
+from tests.support.node import Node
+from tests.support.openvswitch import PrivateOpenVSwitch
+from tests.support.plugin import TARGETS, Target
+from tests.support.processes import keep
+
+POINTS = range(1, 28)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--target` and `--contract-table`."""
+    parser.addoption("--target", action="append", choices=sorted(TARGETS), help="repeatable; default: all")
+    parser.addoption("--contract-table", action="store_true", help="print which tests prove which contract point")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the markers."""
+    config.addinivalue_line("markers", "contract(*points): the points of the CNI contract that the test proves")
+    config.addinivalue_line("markers", "one_target: run on the first chosen target only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeats every test that uses `target` for each chosen one."""
+    if "target" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--target") or list(TARGETS)
+        if metafunc.definition.get_closest_marker("one_target"):
+            chosen = chosen[:1]
+        metafunc.parametrize("target", [TARGETS[name] for name in chosen], ids=chosen, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Collects the table of `--contract-table`."""
+    table: dict[int, dict[str, None]] = defaultdict(dict)
+    for item in items:
+        for marker in item.iter_markers("contract"):
+            for point in marker.args:
+                table[point][item.nodeid.partition("[")[0]] = None
+    config.stash[_TABLE] = {point: list(names) for point, names in sorted(table.items())}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the table of `--contract-table`."""
+    if not config.getoption("--contract-table"):
+        return
+    table = config.stash[_TABLE]
+    terminalreporter.section("contract point -> tests")
+    for point in POINTS:
+        for name in table.get(point) or ["NO TEST"]:
+            terminalreporter.line(f"{point:3} {name}")
+
+
+_TABLE = pytest.StashKey[dict[int, list[str]]]()
+
+
+@pytest.fixture(scope="session")
+def openvswitch() -> Iterator[PrivateOpenVSwitch]:
+    """A running Open vSwitch, shared by all tests that do not harm it."""
+    switch = PrivateOpenVSwitch()
+    try:
+        switch.start()
+        yield switch
+    finally:
+        switch.stop()
+
+
+@pytest.fixture
+def private_openvswitch() -> Iterator[PrivateOpenVSwitch]:
+    """A running Open vSwitch of this test's own."""
+    switch = PrivateOpenVSwitch()
+    try:
+        switch.start()
+        yield switch
+    finally:
+        switch.stop()
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> Target:
+    """The form of the plugin under test."""
+    chosen = request.param
+    assert isinstance(chosen, Target)
+    missing = chosen.missing()
+    if missing:
+        pytest.fail(missing, pytrace=False)
+    return chosen
+
+
+@pytest.fixture
+def node(openvswitch: PrivateOpenVSwitch, target: Target, tmp_path: Path) -> Iterator[Node]:
+    """A host with a fresh bridge on the shared Open vSwitch."""
+    made = Node(openvswitch, target, tmp_path)
+    try:
+        yield made
+    finally:
+        made.clean()
+
+
+@pytest.fixture
+def private_node(private_openvswitch: PrivateOpenVSwitch, target: Target, tmp_path: Path) -> Iterator[Node]:
+    """A host with an Open vSwitch of its own, whose daemons the test may stop and kill."""
+    made = Node(private_openvswitch, target, tmp_path)
+    try:
+        yield made
+    finally:
+        made.clean()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Namespace]:
+    """An empty container namespace."""
+    made = Namespace()
+    try:
+        yield made
+    finally:
+        if not keep():
+            made.delete()

@@ -1,0 +1,463 @@
+"""The network configuration: every key with what it means, what is refused and how, and what DEL and GC let pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_ovs.plugin import config as network_config
+from cni_ovs.plugin import log
+from cni_ovs.plugin.config import NetworkConfig
+from cni_ovs.plugin.errors import CniError
+from tests.unit.tools import NOWHERE, Json
+
+LONGEST_SOCKET = "/" + "s" * 106
+LONGEST_BRIDGE = "b" * 255
+
+
+def parse(keys: Json, cni_args: str = "", *, lenient: bool = False) -> NetworkConfig:
+    """A configuration that has these keys besides the required ones; a key with the value ... is left out."""
+    values = {"cniVersion": "1.1.0", "name": "n", "type": "ovs", "bridge": "br1", **keys}
+    values = {key: value for key, value in values.items() if value is not ...}
+    return network_config.parse(values, json.dumps(values).encode(), cni_args, lenient=lenient)
+
+
+def refused(keys: Json, cni_args: str = "") -> CniError:
+    """The error for such a configuration."""
+    with pytest.raises(CniError) as caught:
+        parse(keys, cni_args)
+    return caught.value
+
+
+# What is right
+
+DEFAULTS: Json = {
+    "name": "n",
+    "bridge": "br1",
+    "interface_type": "veth",
+    "vlan": None,
+    "mtu": None,
+    "mac": None,
+    "ofport_request": None,
+    "socket_file": "unix:/var/run/openvswitch/db.sock",
+    "timeout": 30.0,
+    "link_wait": None,
+    "external_ids": {},
+    "pod": {},
+    "ipam_type": None,
+    "dns": {},
+    "prev_result": None,
+    "valid_attachments": None,
+}
+
+VALID: list[tuple[Json, str, Any]] = [
+    ({"name": "a.B-c_1"}, "name", "a.B-c_1"),
+    ({"bridge": "br-int"}, "bridge", "br-int"),
+    ({"bridge": LONGEST_BRIDGE}, "bridge", LONGEST_BRIDGE),
+    ({"bridge": "brücke 1"}, "bridge", "brücke 1"),
+    ({"interface_type": "veth"}, "interface_type", "veth"),
+    ({"interface_type": ""}, "interface_type", "veth"),
+    ({"interface_type": "system"}, "interface_type", "veth"),
+    ({"interface_type": "internal"}, "interface_type", "internal"),
+    ({"vlan": 0}, "vlan", 0),
+    ({"vlan": 4094}, "vlan", 4094),
+    ({"mtu": 68}, "mtu", 68),
+    ({"mtu": 65535}, "mtu", 65535),
+    ({"mtu": 0}, "mtu", None),  # a Go client's missing value
+    ({"ofport_request": 1}, "ofport_request", 1),
+    ({"ofport_request": 65279}, "ofport_request", 65279),
+    ({"ofport_request": 0}, "ofport_request", None),
+    ({"socket_file": "/run/db.sock"}, "socket_file", "unix:/run/db.sock"),
+    ({"socket_file": "unix:/run/db.sock"}, "socket_file", "unix:/run/db.sock"),
+    ({"socket_file": LONGEST_SOCKET}, "socket_file", f"unix:{LONGEST_SOCKET}"),
+    ({"socket_file": "tcp:127.0.0.1:6640"}, "socket_file", "tcp:127.0.0.1:6640"),
+    ({"socket_file": "tcp:localhost:6640"}, "socket_file", "tcp:127.0.0.1:6640"),
+    ({"socket_file": "tcp:[::1]:65535"}, "socket_file", "tcp:[::1]:65535"),
+    ({"timeout": 1}, "timeout", 1.0),
+    ({"timeout": 2.5}, "timeout", 2.5),
+    ({"timeout": 3600}, "timeout", 3600.0),
+    ({"link_state_check_retries": 10, "link_state_check_interval": 1000}, "link_wait", 10.0),
+    ({"link_state_check_retries": 10}, "link_wait", 6.0),
+    ({"link_state_check_interval": 1000}, "link_wait", 5.0),
+    ({"link_state_check_retries": 1, "link_state_check_interval": 1}, "link_wait", 3.0),  # never less than ovs-cni's
+    ({"link_state_check_retries": 0}, "link_wait", 3.0),
+    ({"external_ids": {"team": "blue", "empty": "", "ü": "ö"}}, "external_ids", {"team": "blue", "empty": "", "ü": "ö"}),
+    ({"ipam": {"type": "host-local"}}, "ipam_type", "host-local"),
+    ({"ipam": {"TYPE": "static"}}, "ipam_type", "static"),
+    ({"ipam": {"type": ""}}, "ipam_type", None),
+    ({"ipam": {"subnet": "10.0.0.0/8"}}, "ipam_type", None),
+    ({"dns": {"nameservers": ["10.0.0.1"]}}, "dns", {"nameservers": ["10.0.0.1"]}),
+    ({"prevResult": {"ips": []}}, "prev_result", {"ips": []}),
+    ({"cni.dev/valid-attachments": None}, "valid_attachments", []),
+    ({"cni.dev/valid-attachments": []}, "valid_attachments", []),
+    ({"cni.dev/valid-attachments": [{"containerID": "c", "ifname": "e"}]}, "valid_attachments", [("c", "e")]),
+    ({"cni.dev/attachments": [{"containerID": "c", "ifname": "e"}]}, "valid_attachments", [("c", "e")]),
+    (
+        {"cni.dev/attachments": [], "cni.dev/valid-attachments": [{"containerid": "c", "IfName": "e", "more": 1}]},
+        "valid_attachments",
+        [("c", "e")],
+    ),
+]
+
+
+@pytest.mark.parametrize("attribute", DEFAULTS)
+def test_what_is_left_out_has_a_default(attribute: str) -> None:
+    assert getattr(parse({}), attribute) == DEFAULTS[attribute]
+
+
+@pytest.mark.parametrize(("keys", "attribute", "expected"), VALID)
+def test_a_right_value_is_taken_and_changes_nothing_else(keys: Json, attribute: str, expected: Any) -> None:
+    config = parse(keys)
+    assert getattr(config, attribute) == expected
+    assert {name: getattr(config, name) for name in DEFAULTS if name != attribute} == {
+        name: value for name, value in DEFAULTS.items() if name != attribute
+    }
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title])
+@pytest.mark.parametrize(
+    ("keys", "attribute", "expected"), [entry for entry in VALID if not any("cni.dev" in key for key in entry[0])]
+)
+def test_a_key_may_be_written_in_another_case(keys: Json, attribute: str, expected: Any, change: Any) -> None:
+    others = {key: ... for key in keys}  # so that the key is there only once
+    assert getattr(parse({**others, **{change(key): value for key, value in keys.items()}}), attribute) == expected
+
+
+def test_a_key_in_its_own_case_comes_first() -> None:
+    assert parse({"VLAN": 1, "vlan": 2, "Vlan": 3}).vlan == 2
+
+
+@pytest.mark.parametrize("key", [key for key in DEFAULTS if key not in ("name", "bridge")])
+def test_null_is_the_same_as_absent(key: str) -> None:
+    names = {"ipam_type": "ipam", "prev_result": "prevResult", "link_wait": "link_state_check_retries"}
+    assert getattr(parse({names.get(key, key): None}), key) == DEFAULTS[key]
+
+
+def test_the_configuration_is_kept_as_the_runtime_wrote_it() -> None:
+    raw = b' {"name" : "n", "bridge":"b", "x":1e2}\n'
+    assert network_config.parse(json.loads(raw), raw, "").raw == raw
+
+
+def test_the_log_level_is_applied(capsys: pytest.CaptureFixture[str]) -> None:
+    parse({"log_level": "error"})
+    log.warning("not to be seen")
+    parse({"log_level": "debug"})
+    log.debug("to be seen")
+    assert capsys.readouterr().err == "cni-ovs: debug: to be seen\n"
+
+
+def test_the_log_file_is_applied(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    parse({"log_file": str(path)})
+    log.warning("remember this")
+    assert path.read_text().endswith("warning: remember this\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+# What is wrong, and what the message says is allowed
+
+TEXT = "must be a string"
+WRONG: list[tuple[str, Any, str]] = [
+    ("bridge", 1, TEXT),
+    ("bridge", ["br1"], TEXT),
+    ("bridge", "", "the name of an Open vSwitch bridge"),
+    ("bridge", "a/b", "the name of an Open vSwitch bridge"),
+    ("bridge", "b" * 256, "the name of an Open vSwitch bridge"),
+    ("bridge", "br\n1", "control characters"),
+    ("bridge", "br\ud800", "control characters"),
+    *(("interface_type", value, "veth (also '' or system) or internal") for value in ("dpdk", "VETH", 1, [], {}, True)),
+    *(("vlan", value, "integer from 0 to 4094") for value in (-1, 4095, 1.0, "5", True, [], {}, 1 << 70)),
+    *(("mtu", value, "integer from 68 to 65535") for value in (-1, 67, 65536, 1500.0, "1500", False, [1500])),
+    *(("ofport_request", value, "integer from 1 to 65279") for value in (-1, 65280, 1.5, "1", True)),
+    *(("socket_file", value, TEXT) for value in (1, [], {"unix": "/x"}, True)),
+    *(("socket_file", value, "unix:PATH") for value in ("", "db.sock", "unix:", "unix:db.sock", "ssl:1.2.3.4:1")),
+    ("socket_file", f"{LONGEST_SOCKET}s", "107 bytes"),
+    ("socket_file", "/" + "ä" * 54, "107 bytes"),
+    ("socket_file", "/db\0sock", "control characters"),
+    *(
+        ("socket_file", f"tcp:{rest}", "tcp:ADDRESS:PORT")
+        for rest in (
+            *("", "127.0.0.1", "127.0.0.1:", ":6640", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x", "127.0.0.1:-1"),
+            *("db.example.com:6640", "::1:6640", "[::1]", "[127.0.0.1]:6640", "[::1:6640", "127.0.0.1:６６４０"),
+            *("127.0.0.1:06553511", "127.0.0.1:00000165536", "[fe80::1%eth0]:6640", "127.0.0.1:6640:6640"),
+        )
+    ),
+    *(("timeout", value, "number of seconds from 1 to 3600") for value in (0, 0.99, 3600.1, -5, "30", True, [], 30000)),
+    *(("link_state_check_retries", value, "integer from 0") for value in (-1, 0.5, "5", True)),
+    *(("link_state_check_interval", value, "integer from 0") for value in (-1, 0.5, "600ms", True)),
+    *(("external_ids", value, "object whose values are strings") for value in ([], "a=b", 1, {"a": 1}, {"a": None})),
+    *(
+        ("external_ids", {key: "x"}, "written by the plugin itself")
+        for key in (
+            *("owner", "contNetwork", "contID", "contIface"),
+            *("contNetns", "contPodUid", "contPodName", "contPodNamespace"),
+        )
+    ),
+    *(("ipam", value, "must be an object") for value in ("static", [], 1, True)),
+    *(("ipam.type", value, TEXT) for value in (1, [], {})),
+    *(("ipam.type", value, "without a path") for value in ("/bin/sh", "../x", "a/b", ".", "..")),
+    ("ipam.type", "a\0b", "control characters"),
+    *(("dns", value, "must be an object") for value in ("10.0.0.1", [], 1)),
+    *(("prevResult", value, "must be an object") for value in ("{}", [], 1)),
+    *(("log_level", value, "debug, info, warning, error") for value in ("verbose", "INFO", "", 1, [], {}, True)),
+    *(("log_file", value, TEXT) for value in (1, [])),
+    *(("log_file", value, "absolute path") for value in ("", "log", "./log")),
+    *(("cni.dev/valid-attachments", value, "must be a list") for value in ({}, "x", 0, False)),
+    *(
+        ("cni.dev/valid-attachments", [value], "containerID and ifname")
+        for value in (1, "c", [], {}, {"containerID": "c"}, {"ifname": "e"}, {"containerID": 1, "ifname": "e"})
+    ),
+]
+
+
+def keys_of(name: str, value: Any) -> Json:
+    """The configuration that has this value; "ipam.type" is a key inside an object."""
+    outer, _, inner = name.partition(".")
+    return {outer: {inner: value}} if outer == "ipam" and inner else {name: value}
+
+
+def shown(name: str, value: Any) -> str:
+    """How a message shows a value: as JSON, the beginning of it if it is long, an item of a list by itself."""
+    text = json.dumps(value[0] if name.startswith("cni.dev") and isinstance(value, list) else value)
+    return text if len(text) <= 100 else text[:97]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_a_wrong_value_is_refused_naming_key_value_and_what_is_allowed(name: str, value: Any, allowed: str) -> None:
+    error = refused(keys_of(name, value))
+    assert error.code == 7
+    assert repr(name) in error.msg
+    assert shown(name, value) in error.msg
+    assert allowed in error.msg
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "a\udfffb"], ids=ascii)
+@pytest.mark.parametrize("what", ["key", "value"])
+def test_external_ids_that_no_database_takes_are_refused(what: str, text: str) -> None:
+    # ovsdb-server's JSON parser refuses both, and drops the connection.
+    assert refused({"external_ids": {text: "x"} if what == "key" else {"x": text}}).code == 7
+
+
+def test_a_missing_bridge_is_named() -> None:
+    error = refused({"bridge": ...})
+    assert error.code == 7
+    assert "'bridge' is missing" in error.msg
+
+
+@pytest.mark.parametrize("path", [f"{NOWHERE}/log", "/", "/proc/self/status/log", "/" + "x" * 300])
+def test_a_log_file_that_cannot_be_opened_is_named(path: str) -> None:
+    error = refused({"log_file": path})
+    assert error.code == 7
+    assert "'log_file'" in error.msg and path in error.msg
+
+
+def test_a_log_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "log"
+    link.symlink_to(tmp_path / "elsewhere")
+    assert refused({"log_file": str(link)}).code == 7
+    assert not (tmp_path / "elsewhere").exists()
+
+
+LATER: list[tuple[Json, str, str, Any]] = [
+    ({"trunk": [{"id": 7}]}, "", "trunk", [{"id": 7}]),
+    ({"TRUNK": [{"id": 7}]}, "", "trunk", [{"id": 7}]),
+    ({"vlan_mode": "access"}, "", "vlan_mode", "access"),
+    ({"cvlans": [{"minID": 1, "maxID": 2}]}, "", "cvlans", [{"minID": 1, "maxID": 2}]),
+    ({"configuration_path": "/etc/x.conf"}, "", "configuration_path", "/etc/x.conf"),
+    ({"deviceID": "0000:03:02.0"}, "", "deviceID", "0000:03:02.0"),
+    ({"args": {"cni": {"ovnPort": "p"}}}, "", "ovnPort", "p"),
+    ({"args": {"cni": {"OvnPort": "p"}}}, "", "ovnPort", "p"),
+    ({}, "OvnPort=p", "OvnPort", "p"),
+]
+
+
+@pytest.mark.parametrize(("keys", "cni_args", "name", "value"), LATER)
+def test_a_key_of_later_work_is_refused_naming_key_and_value(keys: Json, cni_args: str, name: str, value: Any) -> None:
+    error = refused(keys, cni_args)
+    assert error.code == 2
+    assert name in error.msg
+    assert json.dumps(value) in error.msg
+
+
+@pytest.mark.parametrize("keys", [{"trunk": []}, {"vlan_mode": ""}, {"cvlans": None}, {"deviceID": ""}])
+def test_an_empty_key_of_later_work_means_nothing(keys: Json) -> None:
+    assert parse(keys).vlan is None
+
+
+# DEL and GC
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"), [entry for entry in WRONG if not entry[0].startswith("cni.dev/")]
+)
+def test_leniently_a_wrong_value_is_logged_and_replaced_by_its_default(
+    name: str, value: Any, allowed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = parse(keys_of(name, value), lenient=True)
+    expected = {**DEFAULTS, "bridge": "" if name == "bridge" else "br1"}
+    assert {attribute: getattr(config, attribute) for attribute in DEFAULTS} == expected
+    logged = capsys.readouterr().err
+    assert logged.startswith("cni-ovs: warning: ignored: ") and repr(name) in logged and allowed in logged
+
+
+@pytest.mark.parametrize(("keys", "cni_args", "name", "value"), LATER)
+def test_leniently_a_key_of_later_work_is_logged_and_ignored(
+    keys: Json, cni_args: str, name: str, value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parse(keys, cni_args, lenient=True)
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cni_args", ["garbage", "MAC=x", "MAC"])
+def test_leniently_wrong_arguments_are_logged_and_ignored(
+    cni_args: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse({"runtimeConfig": {"mac": "x"}}, cni_args, lenient=True).mac is None
+    assert "ignored" in capsys.readouterr().err
+
+
+def test_leniently_a_wrong_key_does_not_spoil_the_others() -> None:
+    config = parse({"vlan": -1, "mtu": 1400, "log_level": 0, "ipam": {"type": "static"}, "bridge": ...}, lenient=True)
+    assert (config.vlan, config.mtu, config.ipam_type, config.bridge) == (None, 1400, "static", "")
+
+
+@pytest.mark.parametrize("value", [{}, "x", [1], [{"containerID": "c"}]])
+def test_a_wrong_list_of_attachments_is_never_ignored_by_gc(value: object) -> None:
+    # Ignoring an item would remove a running container's port.
+    with pytest.raises(CniError) as caught:
+        parse({"cni.dev/valid-attachments": value}, lenient=True).valid_attachments  # noqa: B018 - may look late
+    assert caught.value.code == 7
+
+
+# MAC
+
+A, B, C = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
+
+
+@pytest.mark.parametrize(
+    ("keys", "cni_args", "expected"),
+    [
+        ({"runtimeConfig": {"mac": A}, "args": {"cni": {"mac": B}}}, f"MAC={C}", A),
+        ({"runtimeConfig": {}, "args": {"cni": {"mac": B}}}, f"MAC={C}", B),
+        ({"runtimeConfig": {"mac": ""}, "args": {"cni": {"mac": None}}}, f"MAC={C}", C),
+        ({"RuntimeConfig": {"MAC": A}}, "", A),
+        ({"Args": {"CNI": {"Mac": B}}}, "", B),
+        ({"args": {"cni": []}, "runtimeConfig": 1}, f"MAC={C}", C),
+        ({}, f"IgnoreUnknown=1;MAC={A};K8S_POD_NAME=p", A),
+        ({}, f"MAC={A};MAC={B}", B),
+        ({"runtimeConfig": {"mac": "02-00-00-00-00-0A"}}, "", A),
+        ({}, "MAC=", None),
+        ({}, f"mac={A}", None),
+    ],
+)
+def test_the_mac_is_that_of_the_first_place_that_has_one(keys: Json, cni_args: str, expected: str | None) -> None:
+    mac = parse(keys, cni_args).mac
+    assert (mac.hex(":") if mac else None) == expected
+
+
+WRONG_MACS = [
+    ("01:00:00:00:00:01", "multicast"),
+    ("ff:ff:ff:ff:ff:ff", "multicast"),
+    ("00:00:00:00:00:00", "no address an interface can have"),
+    *((mac, "02:00:00:00:00:01") for mac in ("x", "02:00:00:00:00", "02:00:00:00:00:0g", "020000000001", "2:0:0:0:0:1")),
+]
+
+
+@pytest.mark.parametrize(("mac", "said"), WRONG_MACS)
+def test_a_wrong_mac_is_refused_naming_its_place_and_value(mac: str, said: str) -> None:
+    for keys, cni_args, code, where in (
+        ({"runtimeConfig": {"mac": mac}}, f"MAC={A}", 7, "runtimeConfig.mac"),
+        ({"args": {"cni": {"mac": mac}}}, f"MAC={A}", 7, "args.cni.mac"),
+        ({}, f"MAC={mac}", 4, "MAC in CNI_ARGS"),
+    ):
+        error = refused(keys, cni_args)
+        assert error.code == code
+        assert where in error.msg and json.dumps(mac) in error.msg and said in error.msg
+
+
+@pytest.mark.parametrize("mac", [1, True, ["02:00:00:00:00:01"], {"a": 1}])
+def test_a_mac_that_is_no_text_is_refused(mac: object) -> None:
+    error = refused({"runtimeConfig": {"mac": mac}})
+    assert error.code == 7
+    assert json.dumps(mac) in error.msg
+
+
+# CNI_ARGS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        (";", {}),
+        (";;A=1;", {"A": "1"}),
+        ("A=1;B=2", {"A": "1", "B": "2"}),
+        ("B=2;A=1", {"A": "1", "B": "2"}),
+        ("A=1;A=2", {"A": "2"}),
+        ("A=b=c==", {"A": "b=c=="}),
+        ("A=", {"A": ""}),
+        ("=x", {"": "x"}),
+        ("A= b ", {"A": " b "}),
+    ],
+)
+def test_arguments_are_pairs_of_which_the_last_wins(text: str, expected: dict[str, str]) -> None:
+    assert network_config.parse_cni_args(text) == expected
+
+
+@pytest.mark.parametrize("text", ["A", "A=1;B", "A;B=2", " "])
+def test_an_argument_that_is_no_pair_is_refused_with_its_value(text: str) -> None:
+    error = refused({}, text)
+    assert error.code == 4
+    assert "CNI_ARGS" in error.msg
+    assert repr(next(part for part in text.split(";") if "=" not in part)) in error.msg
+
+
+def test_arguments_that_name_the_pod_are_recorded() -> None:
+    arguments = "K8S_POD_UID=u;K8S_POD_NAME=p;K8S_POD_NAMESPACE=s;K8S_POD_INFRA_CONTAINER_ID=c;IgnoreUnknown=1"
+    assert parse({}, arguments).pod == {"contPodUid": "u", "contPodName": "p", "contPodNamespace": "s"}
+
+
+def test_empty_arguments_name_no_pod() -> None:
+    assert parse({}, "K8S_POD_UID=;K8S_POD_NAME=p").pod == {"contPodName": "p"}
+
+
+# Unknown keys
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("vlans", "vlan"),
+        ("brigde", "bridge"),
+        ("interfaceType", "interface_type"),
+        ("socket_path", "socket_file"),
+        ("externalids", "external_ids"),
+        ("ofport-request", "ofport_request"),
+    ],
+)
+def test_an_unknown_key_is_reported_with_the_nearest_known_one(
+    key: str, suggestion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parse({key: 1})
+    assert capsys.readouterr().err == (
+        f"cni-ovs: warning: unknown key {key!r} in the network configuration is ignored; did you mean {suggestion!r}?\n"
+    )
+
+
+def test_an_unknown_key_that_is_like_nothing_is_reported_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    parse({"zzzzzzzz": 1})
+    line = "cni-ovs: warning: unknown key 'zzzzzzzz' in the network configuration is ignored\n"
+    assert capsys.readouterr().err == line
+
+
+def test_keys_of_the_specification_and_of_clients_are_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    parse({key: {} for key in ("args", "runtimeConfig", "RuntimeConfig", "capabilities", "cni.dev/x", "prevResult")})
+    assert capsys.readouterr().err == ""
+
+
+def test_unknown_keys_are_not_reported_leniently(capsys: pytest.CaptureFixture[str]) -> None:
+    parse({"brigde": 1}, lenient=True)
+    assert capsys.readouterr().err == ""
