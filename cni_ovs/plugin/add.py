@@ -77,6 +77,10 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if existing is not None:
         _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
+
+    def bring_up() -> None:
+        device.bring_up(host, inside, ends, deadline)
+
     try:
         device = devices.of(config.interface_type)
         device.create(host, sandbox, inside, attachment, config)
@@ -94,13 +98,13 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
             _switch_off_offload(sandbox, ends.container.name)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface, which therefore has to be there and up.
-            inside.set_up(ends.container.index)
+            bring_up()
             delegate = _start_ipam(invocation, config, undo)
         _add_interfaces(result, ends, attachment)
         if delegate is None:
-            inside.set_up(ends.container.index)
+            bring_up()
         else:
-            _add_addresses(result, delegate, sandbox, inside, ends, deadline)
+            _add_addresses(result, delegate, sandbox, inside, ends, bring_up, deadline)
         if config.dns:
             result.dns = config.dns
         return render(result, invocation.version)
@@ -203,14 +207,20 @@ def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
 
 
 def _add_addresses(
-    result: Result, delegate: Delegate, sandbox: Namespace, inside: Netlink, ends: Ends, deadline: Deadline
+    result: Result,
+    delegate: Delegate,
+    sandbox: Namespace,
+    inside: Netlink,
+    ends: Ends,
+    bring_up: Callable[[], None],
+    deadline: Deadline,
 ) -> None:
     """Wait for the IPAM plugin's answer, put it on the container's end and into the result."""
     from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
 
     answer = ipam.finish_add(delegate, deadline)
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
-    addresses.configure(sandbox, inside, ends.container, answer, deadline)
+    addresses.configure(sandbox, inside, ends.container, answer, bring_up, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]
     result.routes += answer.routes

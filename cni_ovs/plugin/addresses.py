@@ -7,7 +7,15 @@ from _socket import AF_INET, AF_INET6
 from . import log
 from .errors import DUPLICATE_ADDRESS, KERNEL_REFUSED, CniError
 from .inet import format_ip, network_of, parse_cidr, parse_ip
-from .netlink import IFA_DADFAILED, IFA_TENTATIVE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, Route
+from .netlink import (
+    IFA_DADFAILED,
+    IFA_TENTATIVE,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN,
+    WATCH_IPV6_ADDRESSES,
+    Route,
+)
 from .netns import read_sysctl, write_sysctl
 
 TYPE_CHECKING = False
@@ -24,7 +32,14 @@ if TYPE_CHECKING:
 _DAD_LISTEN_MS = "100"
 
 
-def configure(sandbox: Namespace, inside: Netlink, link: Link, result: Result, deadline: Deadline) -> None:
+def configure(
+    sandbox: Namespace,
+    inside: Netlink,
+    link: Link,
+    result: Result,
+    bring_up: Callable[[], None],
+    deadline: Deadline,
+) -> None:
     """Give the container's end its addresses and routes, set it up, and announce it.
 
     Returns when every address can be used.
@@ -33,6 +48,7 @@ def configure(sandbox: Namespace, inside: Netlink, link: Link, result: Result, d
         sandbox, inside: the container's namespace, and a netlink socket of it.
         link: the container's end.
         result: addresses and routes as IPAM answered; indexes and interfaces do not matter here.
+        bring_up: sets the link up.
         deadline: for duplicate address detection.
 
     Raises:
@@ -46,7 +62,7 @@ def configure(sandbox: Namespace, inside: Netlink, link: Link, result: Result, d
         if has_ipv6:
             _attempt("IPv6", link, lambda: write_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "0"))
             timers = _shorten_duplicate_detection(link.name)
-    watch = sandbox.open_netlink(watch_addresses=True) if has_ipv6 else None
+    watch = sandbox.open_netlink(WATCH_IPV6_ADDRESSES) if has_ipv6 else None
     try:
         for ip in result.ips:
             family, packed, prefix = parse_cidr(ip["address"])
@@ -57,7 +73,7 @@ def configure(sandbox: Namespace, inside: Netlink, link: Link, result: Result, d
                     link.index, family, packed, prefix
                 ),
             )
-        inside.set_up(link.index)
+        bring_up()
         for family, route, text in _routes(result):
             _attempt(
                 f"route to {text}",

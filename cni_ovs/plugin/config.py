@@ -39,6 +39,7 @@ class NetworkConfig:
     Attributes:
         name: of the network.
         raw: the whole configuration as the runtime sent it; an IPAM plugin receives it unchanged.
+        values: the same, decoded.
         bridge: name of the bridge; "" only in DEL and GC, which do not need it.
         interface_type: "veth" or "internal".
         vlan: access VLAN, or None for a trunk of all VLANs.
@@ -52,12 +53,11 @@ class NetworkConfig:
         ipam_type: name of the IPAM plugin, or None for layer 2 only.
         dns: the `dns` object for the result; empty if there is none.
         prev_result: the result of the plugin before us in a chain, or None.
-        valid_attachments: pairs of container id and interface name for GC, or None when the runtime sent none.
     """
 
     __slots__ = (
         "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mtu", "name",
-        "ofport_request", "pod", "prev_result", "raw", "socket_file", "timeout", "valid_attachments", "vlan",
+        "ofport_request", "pod", "prev_result", "raw", "socket_file", "timeout", "values", "vlan",
     )  # fmt: skip
 
     bridge: str
@@ -75,7 +75,17 @@ class NetworkConfig:
     raw: bytes
     socket_file: str
     timeout: float
-    valid_attachments: list[tuple[str, str]] | None
+    values: dict[str, Any]
+
+    @property
+    def valid_attachments(self) -> list[tuple[str, str]] | None:
+        """Pairs of container id and interface name that GC keeps, or None when the runtime sent no list.
+
+        Raises:
+            CniError: INVALID_CONFIG, whatever the command. Leniency would remove a running container's port.
+        """
+        return _valid_attachments(self.values)
+
     vlan: int | None
 
 
@@ -109,6 +119,7 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     reader = _Reader(values, lenient)
     config = NetworkConfig()
     config.raw = raw
+    config.values = values
     config.name = lookup(values, "name")
     log_level = reader.read("log_level", "info", forms.log_level)
     log_file = reader.read("log_file", None, forms.log_file)
@@ -119,7 +130,6 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.ipam_type = _Reader(ipam, lenient, "ipam.").read("type", None, forms.ipam_type)
     config.dns = reader.read("dns", {}, forms.mapping)
     config.prev_result = reader.read("prevResult", None, forms.mapping)
-    config.valid_attachments = _valid_attachments(values)
     arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
     _parse_port(reader, config)
@@ -191,7 +201,10 @@ class _Reader:
 
 def shown(value: Any) -> str:
     """A value as JSON for a message, shortened if it is long."""
-    text = encode(value)
+    try:
+        text = encode(value)
+    except RecursionError:
+        return "a value that is nested too deeply"
     return text if len(text) <= 100 else text[:97] + "..."
 
 
@@ -254,7 +267,7 @@ def _refuse_later(values: dict[str, Any], arguments: dict[str, str]) -> None:
 
 
 def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
-    """What GC keeps (`cni.dev/valid-attachments`; an earlier draft of the specification called it otherwise)."""
+    """What NetworkConfig.valid_attachments says. (An earlier draft of the specification called the key otherwise.)"""
     for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
         if key not in values:
             continue

@@ -16,14 +16,14 @@ WRITABLE = select.POLLOUT
 
 
 class Deadline:
-    """A point in time, and optionally a file descriptor that becomes readable when we are told to stop.
+    """A point in time, and optionally file descriptors that become readable when we are told to stop.
 
     Args:
         seconds: from now.
-        stop: read end of the pipe that signals are written to (main.py), or None to wait regardless of signals.
+        stop: what becomes readable when we are told to stop (main.py); nothing, to wait regardless of that.
     """
 
-    def __init__(self, seconds: float, stop: int | None = None) -> None:
+    def __init__(self, seconds: float, stop: tuple[int, ...] = ()) -> None:
         self._seconds = seconds
         self._start = time.monotonic()
         self._stop = stop
@@ -60,12 +60,13 @@ class Deadline:
         poll = select.poll()
         for fd, events in watched:
             poll.register(fd, events)
-        if self._stop is not None:
-            poll.register(self._stop, READABLE)
+        for fd in self._stop:
+            poll.register(fd, READABLE)
         left = self.remaining()
-        # Rounded up, so that the last millisecond is slept and not spun through.
-        ready = poll.poll(int(left * 1000) + 1) if left else poll.poll(0)
-        if self._stop is not None and any(fd == self._stop for fd, _ in ready):
+        # Rounded up, so that the last millisecond is slept and not spun through. Once it is over nothing is ready any
+        # more, or something that is always ready would keep us for ever.
+        ready = poll.poll(int(left * 1000) + 1) if left else []
+        if any(fd in self._stop for fd, _ in ready):
             raise CniError(TRY_AGAIN_LATER, f"stopped by a signal while {doing}")
         if not ready and not self.remaining():
             raise CniError(TRY_AGAIN_LATER, f"timed out after {self._seconds:g} s while {doing}")

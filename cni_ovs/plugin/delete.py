@@ -75,7 +75,8 @@ def detach(
 
     def remove() -> None:
         nonlocal removed, foreign
-        vswitch = Vswitch(config.socket_file, deadline)
+        # Not all of the time, or none is left for the address when Open vSwitch does not answer.
+        vswitch = Vswitch(config.socket_file, deadline.shorter(deadline.remaining() / 2))
         ports, foreign = vswitch.ports_of(attachment)
         log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
         remove_ports(vswitch, ports, deadline, wait=wait)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
-from array import array
 from fcntl import ioctl
 
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
@@ -18,8 +17,11 @@ def switch_off_transmit_checksum(interface: str) -> None:
     Raises:
         OSError: the kernel refused.
     """
-    value = array("I", (_ETHTOOL_STXCSUM, 0))  # struct ethtool_value: cmd, data
-    request = struct.pack("16sP", os.fsencode(interface), value.buffer_info()[0])  # struct ifreq: name, ifr_data
+    value = struct.pack("=II", _ETHTOOL_STXCSUM, 0)  # struct ethtool_value: cmd, data
+    # The request holds a pointer to it, which the kernel only reads. CPython keeps the content of `bytes` at the end of
+    # the object, before a final NUL. `array` would tell its address openly, but importing it imports collections.abc.
+    address = id(value) + bytes.__basicsize__ - 1
+    request = struct.pack("16sP", os.fsencode(interface), address)  # struct ifreq: ifr_name, ifr_data
     control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         ioctl(control.fileno(), _SIOCETHTOOL, request.ljust(40, b"\0"))

@@ -24,6 +24,15 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_utf8(value: str) -> bool:
+    """Whether a string can be encoded: bytes that were no UTF-8, and some escapes of JSON, become lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callable[[Any], int | None]:
     """A converter for integers within limits; with `zero_is_none` also 0, which then means that none is given."""
 
@@ -90,7 +99,7 @@ def socket_file(value: Any) -> str:
             parse_ip(bare)
         except ValueError:
             family_matches = False
-        if not family_matches or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        if not family_matches or not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
             raise ValueError("must be tcp:ADDRESS:PORT (an IPv6 address in brackets)")
         return f"tcp:{host}:{port}"
     path = address.removeprefix("unix:")
@@ -113,7 +122,9 @@ def external_ids(value: Any) -> dict[str, str]:
     """What a user may add to the external_ids of a port."""
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError("must be an object whose values are strings")
-    for key in value:
+    for key, item in value.items():
+        if "\0" in key + item or not is_utf8(key + item):
+            raise ValueError("has characters that Open vSwitch cannot keep")
         if key in RECORDED_IDS:
             raise ValueError(f"{key!r} is written by the plugin itself")
     return value

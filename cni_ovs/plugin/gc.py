@@ -22,9 +22,9 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         CniError: the first error, after everything that could be done was done.
     """
     errors = Errors()
-    if config.valid_attachments is not None:
-        valid = set(config.valid_attachments)
-        errors.attempt(lambda: _remove_stale(valid, invocation, config, deadline, errors))
+    valid = config.valid_attachments
+    if valid is not None:
+        errors.attempt(lambda: _remove_stale(set(valid), invocation, config, deadline, errors))
     if config.ipam_type is not None:
         from . import ipam  # noqa: PLC0415 - a network without addresses needs none of it
 

@@ -13,6 +13,7 @@ from _signal import SIGKILL, SIGPIPE  # type: ignore[import-not-found] # see mai
 from . import jsontext, log
 from .deadline import READABLE
 from .errors import IPAM_FAILED, CniError
+from .forms import is_integer
 from .result import parse
 
 TYPE_CHECKING = False
@@ -109,7 +110,7 @@ class Delegate:
                             answer = (answer + data)[: _LARGEST_ANSWER + 1]
                         else:
                             last_words = (last_words + data)[-1000:]
-                            _pass_on(data)
+                            log.pass_on(data)
             status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             self._pid = 0
         finally:
@@ -150,8 +151,10 @@ class Delegate:
             value = None
         if status == 0:
             return value
-        if isinstance(value, dict) and isinstance(value.get("code"), int) and isinstance(value.get("msg"), str):
-            raise CniError(value["code"], f"IPAM plugin {self.type!r}: {value['msg']}", str(value.get("details") or ""))
+        if isinstance(value, dict):
+            code, msg = value.get("code"), value.get("msg")
+            if is_integer(code) and code > 0 and isinstance(msg, str):
+                raise CniError(code, f"IPAM plugin {self.type!r}: {msg}", str(value.get("details") or ""))
         how = (
             f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status} and no error in JSON"
         )
@@ -236,14 +239,6 @@ def _read_available(fd: int, *, until_empty: bool) -> tuple[bytes, bool]:
         found += part
         if not part or not until_empty or len(found) > _LARGEST_ANSWER:
             return found, not part
-
-
-def _pass_on(data: bytes) -> None:
-    """The plugin's stderr is ours."""
-    try:
-        sys.stderr.write(data.decode(errors="backslashreplace"))
-    except (OSError, ValueError):
-        log.debug("the IPAM plugin's stderr could not be passed on")
 
 
 def _excerpt(data: bytes) -> str:

@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_INFINITY = float("inf")
+
+
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if value in (_INFINITY, -_INFINITY):
+        raise ValueError(f"the number {text[:20]} is out of range")
+    return value
 
 
 class _Settings:
@@ -24,7 +34,7 @@ class _Settings:
     object_hook = None
     object_pairs_hook = None
     array_hook = None
-    parse_float = float
+    parse_float = staticmethod(_parse_float)
     parse_int = int
     parse_constant = staticmethod(_refuse)
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner only asks for its presence
@@ -46,7 +56,7 @@ try:
 except (ImportError, TypeError, AttributeError):
     import json
 
-    _scan = json.JSONDecoder(parse_constant=_refuse).raw_decode
+    _scan = json.JSONDecoder(parse_float=_parse_float, parse_constant=_refuse).raw_decode
     _encode = json.JSONEncoder(allow_nan=False, check_circular=False).iterencode  # type: ignore[assignment] # an iterator
 
 

@@ -7,8 +7,11 @@ the little of it that a short-lived process needs.
 from __future__ import annotations
 
 import os
-import sys
+import select
 import time
+
+# How long a runtime may take to make room in the pipe that is our stderr.
+_UNREAD_MS = 100
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -16,6 +19,7 @@ LEVELS = ("debug", "info", "warning", "error")
 class _Log:
     threshold = 1
     file: int | None = None
+    unread = False  # nobody reads our stderr
 
 
 def configure(level: str, path: str | None) -> None:
@@ -40,16 +44,28 @@ def _write(level: int, text: str) -> None:
     if level < _Log.threshold:
         return
     line = f"{LEVELS[level]}: {text}\n"
-    try:
-        sys.stderr.write("cni-ovs: " + line)
-    except (OSError, ValueError):
-        pass  # a runtime may close our stderr; that is no reason to fail an attachment
+    pass_on(("cni-ovs: " + line).encode(errors="backslashreplace"))
     if _Log.file is not None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
             os.write(_Log.file, f"{stamp} [{os.getpid()}] {line}".encode(errors="backslashreplace"))
         except OSError:
             pass  # a full disk neither
+
+
+def pass_on(data: bytes) -> None:
+    """Write to stderr as it is, or drop it when nobody reads there: that is no reason to fail or to wait."""
+    while data and not _Log.unread:
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        try:
+            if not poll.poll(_UNREAD_MS):
+                _Log.unread = True
+                return
+            # A pipe that is ready takes this much without blocking.
+            data = data[os.write(2, data[: select.PIPE_BUF]) :]
+        except OSError:
+            _Log.unread = True
 
 
 def debug(text: str) -> None:

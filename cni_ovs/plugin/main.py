@@ -25,14 +25,16 @@ _STDOUT_SECONDS = 1.0
 def main() -> None:
     """Carry out the invocation that the environment describes, and end the process."""
     gc.disable()  # a short life makes little garbage, and looking for it takes time
+    _occupy_standard_streams()
     if not os.environ.get("CNI_COMMAND"):
         versions = ", ".join(protocol.SUPPORTED_VERSIONS)
-        sys.stderr.write(f"CNI ovs plugin (cni-ovs) {__version__}, CNI protocol versions supported: {versions}\n")
+        about = f"CNI ovs plugin (cni-ovs) {__version__}, CNI protocol versions supported: {versions}\n"
+        os.write(2, about.encode())
         _end(0)
     # From here on nothing but the result can reach stdout: whatever writes to file descriptor 1 writes to stderr.
     stdout = os.dup(1)
     os.dup2(2, 1)
-    deadline = Deadline(DEFAULT_TIMEOUT, _stop_on_signals())
+    deadline = Deadline(DEFAULT_TIMEOUT, (_stop_on_signals(), *_stop_with_our_starter()))
     stdin: list[bytes] = []
 
     def read() -> bytes:
@@ -59,11 +61,17 @@ def _write(stdout: int, data: bytes) -> None:
 
 def _end(code: int) -> None:
     """End at once: the interpreter's own tidying up takes longer than the rest of a DEL."""
-    try:
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass
     os._exit(code)
+
+
+def _occupy_standard_streams() -> None:
+    """Let no file that we open become stdin, stdout or stderr because a runtime has closed these."""
+    for fd, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The wrong way round for stdin and stdout: using them is then the error that it should be.
+            os.open(os.devnull, flags)
 
 
 def _stop_on_signals() -> int:
@@ -73,6 +81,21 @@ def _stop_on_signals() -> int:
     for number in (SIGTERM, SIGINT):
         signal(number, lambda *_: None)
     return read_end
+
+
+def _stop_with_our_starter() -> tuple[int, ...]:
+    """In the one-file form, what becomes readable when the process dies that the runtime started.
+
+    That is PyInstaller's start-up program, and we are its child. A runtime whose time is over kills only what it
+    started, and then waits until nobody holds its pipes any more.
+    """
+    folder = getattr(sys, "_MEIPASS", "")
+    if not folder or folder.startswith(os.path.dirname(sys.executable)):
+        return ()
+    try:
+        return (os.pidfd_open(os.getppid()),)
+    except OSError:
+        return ()  # before Linux 5.3
 
 
 def _read_stdin(deadline: Deadline) -> bytes:

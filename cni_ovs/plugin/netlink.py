@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from _socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC, SOCK_CLOEXEC, SOCK_RAW, socket
-from errno import EEXIST, EINTR, ENODEV
+from errno import EBADMSG, EEXIST, EINTR, ENODEV
 
 _NETLINK_ROUTE = 0
 _SOL_NETLINK = 270
@@ -24,7 +24,8 @@ _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWLINKPROP = 108
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _DUMP_INTERRUPTED, _ACK_TLVS = 0x10, 0x200
-_RTMGRP_IPV6_IFADDR = 0x100
+# Groups of notifications, for Netlink(watch=…)
+WATCH_LINKS, WATCH_IPV6_ADDRESSES = 0x1, 0x100
 
 # Attributes
 _NESTED = 0x8000
@@ -37,7 +38,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_MULTIPATH, _
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _NLMSGERR_ATTR_MSG = 1
 
-_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_IFF_UP, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x40, 0x10000
 _SKIP_STATS = 0x8  # RTEXT_FILTER_SKIP_STATS: the counters are most of a link message
 IFA_TENTATIVE, IFA_DADFAILED = 0x40, 0x08
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
@@ -65,7 +66,7 @@ class KernelError(OSError):
 class Link:
     """A network interface as the kernel describes it."""
 
-    __slots__ = ("carrier", "index", "kind", "mac", "mtu", "name", "up")
+    __slots__ = ("carrier", "index", "kind", "mac", "mtu", "name", "running", "up")
 
     def __init__(self, index: int, name: str, mac: bytes, mtu: int, flags: int, kind: str) -> None:
         self.index = index
@@ -74,6 +75,7 @@ class Link:
         self.mtu = mtu
         self.up = bool(flags & _IFF_UP)  # as configured, whatever the carrier says
         self.carrier = bool(flags & _IFF_LOWER_UP)  # somebody is at the other end
+        self.running = bool(flags & _IFF_RUNNING)  # the kernel has acted on the carrier, and passes packets on
         self.kind = kind  # "veth", "tun", "openvswitch", …; "" for hardware
 
 
@@ -150,10 +152,10 @@ class Netlink:
     It belongs to the namespace in which it was created. All methods raise KernelError when the kernel refuses.
 
     Args:
-        watch_addresses: also deliver notifications of IPv6 address changes, to be waited for with `fileno`.
+        watch: WATCH_… groups of notifications to deliver as well, to be waited for with `fileno`.
     """
 
-    def __init__(self, *, watch_addresses: bool = False) -> None:
+    def __init__(self, watch: int = 0) -> None:
         self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, _NETLINK_ROUTE)
         self._sequence = 0
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
@@ -161,7 +163,7 @@ class Netlink:
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
             except OSError:
                 pass  # an older kernel: plainer errors, and dumps that are filtered here instead of there
-        self._socket.bind((0, _RTMGRP_IPV6_IFADDR if watch_addresses else 0))
+        self._socket.bind((0, watch))
 
     def fileno(self) -> int:
         """The file descriptor, for Deadline.wait."""
@@ -354,6 +356,8 @@ class Netlink:
             offset = 0
             while offset < len(data):
                 length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+                if length < _HEADER.size:
+                    raise KernelError(EBADMSG, "the kernel sent a message without a length")
                 body = data[offset + _HEADER.size : offset + length]
                 offset += (length + 3) & ~3
                 if sequence != self._sequence:

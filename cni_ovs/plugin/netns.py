@@ -72,10 +72,10 @@ class Namespace:
                 "it must be the path of a network namespace, such as /run/netns/NAME",
             ) from error
 
-    def open_netlink(self, *, watch_addresses: bool = False) -> Netlink:
-        """A netlink socket of this namespace."""
+    def open_netlink(self, watch: int = 0) -> Netlink:
+        """A netlink socket of this namespace, with the notifications that Netlink describes."""
         with self:
-            return Netlink(watch_addresses=watch_addresses)
+            return Netlink(watch)
 
     def __enter__(self) -> None:
         _setns(self.fd)

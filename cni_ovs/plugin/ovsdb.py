@@ -146,9 +146,9 @@ class Client:
         self._received += data
         if not data or len(self._received) > _LARGEST_MESSAGE:
             raise self._broken("it closed the connection" if not data else "it sent more than any answer has")
-        # Messages follow each other without a separator. Each is an object, so one can be complete only where
-        # a brace closes.
-        while self._received.rstrip().endswith(b"}"):
+        # Messages follow each other without a separator. Each is an object, so none is complete without a brace that
+        # closes it.
+        while b"}" in self._received:
             try:
                 text = self._received.decode()
                 message, end = jsontext.decode_first(text)

@@ -17,6 +17,7 @@ from .errors import (
     UNEXPECTED,
     CniError,
 )
+from .forms import is_utf8
 from .netlink import IFNAME_BYTES
 
 TYPE_CHECKING = False
@@ -162,9 +163,9 @@ def _check_environment(invocation: Invocation) -> None:
         problem = _ifname_problem(invocation.ifname)
         if problem:
             raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_IFNAME: {invocation.ifname!r}", problem)
-    if not _is_utf8(invocation.netns):
+    if not is_utf8(invocation.netns):
         raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_NETNS: {invocation.netns!r}", "it is not UTF-8")
-    if not _is_utf8(invocation.args):
+    if not is_utf8(invocation.args):
         raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_ARGS: {invocation.args!r}", "it is not UTF-8")
 
 
@@ -180,16 +181,7 @@ def _ifname_problem(name: str) -> str:
         return "it must not be . or .."
     if any(c in "/:" or c.isspace() for c in name):
         return "it must not contain '/', ':' or white space"
-    return "" if _is_utf8(name) else "it is not UTF-8"
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a variable was UTF-8: Python turns other bytes into lone surrogates, which no database takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return "" if is_utf8(name) else "it is not UTF-8"
 
 
 def _decode(raw: bytes) -> dict[str, Any]:

@@ -53,13 +53,20 @@ def parse(values: Any) -> Result:
             _parse_legacy(_part(values, family, dict), result)
         return result
     for interface in _objects(values, "interfaces"):
-        _expect(interface, "name", str)
-        result.interfaces.append(interface)
+        result.interfaces.append(_parse_interface(interface))
     for ip in _objects(values, "ips"):
         result.ips.append(_parse_ip(ip, len(result.interfaces)))
     for route in _objects(values, "routes"):
         result.routes.append(_parse_route(route))
     return result
+
+
+def _parse_interface(interface: dict[str, Any]) -> dict[str, Any]:
+    """The interface, with the keys that this plugin reads under their exact names."""
+    _expect(interface, "name", str)
+    known = {key: lookup(interface, key) for key in ("name", "mac", "mtu", "sandbox")}
+    others = {key: value for key, value in interface.items() if key.lower() not in known}
+    return {key: value for key, value in known.items() if value is not None} | others
 
 
 def _parse_ip(ip: dict[str, Any], interfaces: int) -> dict[str, Any]:

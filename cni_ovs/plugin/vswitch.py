@@ -89,7 +89,7 @@ class Vswitch:
             CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
         """
         name = attachment.port_name
-        bridges, ports, interfaces, (counters,) = self._transact(
+        bridges, ports, interfaces, counters = self._transact(
             _select_bridge(config.bridge),
             _select_ports([["name", "==", name]]),
             _select("Interface", [["name", "==", name]], ["type"]),
@@ -101,8 +101,9 @@ class Vswitch:
         # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
         # report the old OpenFlow number for it.
         deadline = self._client.deadline
-        if counters["cur_cfg"] < counters["next_cfg"] and not self.wait_until_configured(
-            counters["next_cfg"], deadline.shorter(deadline.remaining() - _DIAGNOSIS_SECONDS)
+        wanted = counters[0]["next_cfg"]
+        if counters[0]["cur_cfg"] < wanted and not self.wait_until_configured(
+            wanted, deadline.shorter(deadline.remaining() - _DIAGNOSIS_SECONDS)
         ):
             raise self._not_answered("carried out earlier changes")
         return bridges[0]["datapath_type"], Port(ports[0], _type_of(interfaces)) if ports else None
@@ -154,6 +155,7 @@ class Vswitch:
         try:
             self._inserted = self._client.receive_transaction(insert)[2]["uuid"][1]
         except TransactionError as error:
+            self._inserting = None  # nothing was inserted, so there is nothing to withdraw
             if error.error == "timed out":
                 raise bridge_not_found(config.bridge) from error
             if error.error == "constraint violation":
@@ -249,14 +251,14 @@ class Vswitch:
         operations.append(_mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]))
         operations.append(_select("Open_vSwitch", [], ["next_cfg"]))
         results = self._client.transact(_DATABASE, operations)
-        number: int = results[-1]["rows"][0]["next_cfg"]
-        return number
+        rows = results[-1]["rows"]
+        return rows[0]["next_cfg"] if rows else None  # none: somebody emptied the database, so no ovs-vswitchd uses it
 
     def wait_until_configured(self, number: int | None, deadline: Deadline) -> bool:
         """Wait until ovs-vswitchd has done everything up to `next_cfg` being `number`; False if time runs out."""
         while number is not None:
             (rows,) = self._transact(_select("Open_vSwitch", [], ["cur_cfg"]))
-            current = rows[0]["cur_cfg"]
+            current = rows[0]["cur_cfg"] if rows else number
             if current >= number:
                 break
             left = int(deadline.remaining() * 1000)

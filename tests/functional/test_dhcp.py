@@ -39,6 +39,7 @@ def _server(node: Node) -> Attachment:
     return server
 
 
+@pytest.mark.one_target
 @pytest.mark.contract(26)
 @pytest.mark.parametrize("kind", ["veth", "internal"])
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])

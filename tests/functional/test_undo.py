@@ -23,7 +23,7 @@ def test_a_missing_bridge_is_found_before_ipam_is_asked(node: Node, kind: str) -
         cniVersion="1.0.0", bridge="nosuchbridge", interface_type=kind, ipam=ipam.config, cni_path=str(ipam.folder)
     )
     pod.add().error(100)
-    assert ipam.calls in ([], ["ADD", "DEL"])
+    assert ipam.calls == []
     node.assert_nothing_left()
 
 
@@ -53,10 +53,13 @@ def test_a_port_whose_device_has_vanished_is_refused_with_open_vswitchs_error(no
 
 @pytest.mark.one_target
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("route", [{"dst": "192.168.0.0/16", "gw": "203.0.113.1"}, {"dst": "2001:db8:7::/48"}])
+@pytest.mark.parametrize(
+    "route",
+    [{"dst": "192.168.0.0/16", "gw": "203.0.113.1"}, {"dst": "2001:db8:7::/48", "gw": "2001:db8:8::1"}],
+    ids=["v4", "v6"],
+)
 def test_a_route_that_the_kernel_refuses_undoes_everything(node: Node, kind: str, route: dict[str, str]) -> None:
-    """The second one is of a family whose forwarding the sandbox has switched off for all devices to come."""
-    route = route if "gw" in route else {**route, "gw": "2001:db8:8::1"}
+    """No address of the interface reaches the gateway."""
     pod = node.attachment(interface_type=kind, ipam={**node.host_local(), "routes": [route]})
     pod.add().error(103)
     node.assert_nothing_left()
@@ -134,6 +137,7 @@ def test_an_ipam_plugin_that_hangs_in_add_and_in_del_cannot_keep_us(node: Node, 
     node.assert_nothing_left()
 
 
+@pytest.mark.one_target
 @pytest.mark.parametrize("answer", ["head -c 3000000 /dev/zero | tr '\\0' x", "yes", "cat /dev/zero"])
 @pytest.mark.contract(8)
 def test_an_ipam_plugin_that_talks_without_end_cannot_keep_us(node: Node, answer: str) -> None:
@@ -173,5 +177,6 @@ def test_sigterm_at_any_moment_leaves_all_or_nothing(node: Node, kind: str) -> N
             pod.delete().silent()
         else:
             undone += 1
+        node.remove_unpacked()  # a onefile that is told to end while it unpacks forgets that
         node.assert_nothing_left()
     assert undone > 5

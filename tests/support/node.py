@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,6 +115,12 @@ class Node:
     def helper(self, pid: int) -> None:
         """Says that a process on the host belongs to the test, so that it does not count as left behind."""
         self._helpers.add(pid)
+
+    def remove_unpacked(self) -> None:
+        """Removes what a frozen plugin in one file unpacked, where that could not remove it: it was killed, say."""
+        for folder in self.temporary.iterdir():
+            assert folder.name.startswith("_MEI") and self.plugin.target.name == "onefile", folder
+            shutil.rmtree(folder)
 
     # Looking
 

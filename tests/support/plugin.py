@@ -126,6 +126,9 @@ class Running:
             ended = self._process.poll() is not None
             self._process.kill()
             self._process.wait(5)
+            for stream in (self._process.stdout, self._process.stderr):
+                if stream is not None:
+                    stream.close()
             raise AssertionError(
                 f"not within {timeout} s: "
                 + ("ended, but a child of it still holds its stdout or stderr" if ended else "still running")

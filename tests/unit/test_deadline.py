@@ -32,6 +32,20 @@ class Pipe:
         os.close(self.write)
 
 
+def wait_until_it_ends(deadline: Deadline, fd: int, events: int) -> int:
+    """Wait again and again, as everybody does who needs more than there is; returns how often, at the deadline."""
+    rounds = 0
+    with within(4):
+        while True:
+            rounds += 1
+            try:
+                deadline.wait("waiting for nothing", (fd, events))
+            except CniError as error:
+                if error.code != 11 or "waiting for nothing" not in error.msg or "timed out" not in error.msg:
+                    raise
+                return rounds
+
+
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
     """An empty pipe."""
@@ -72,25 +86,16 @@ def test_a_shorter_deadline_never_ends_later(seconds: float, expected: float) ->
 
 
 def test_a_wait_ends_with_the_deadline_and_says_what_it_waited_for(pipe: Pipe) -> None:
-    deadline = Deadline(0.15)
     start = time.monotonic()
-    with within(5), pytest.raises(CniError) as caught:
-        while True:
-            assert deadline.wait("waiting for nothing", (pipe.read, READABLE)) == []
+    with pytest.raises(CniError, match=r"timed out after 0.15 s while reading") as caught:
+        Deadline(0.15).wait("reading", (pipe.read, READABLE))
     assert 0.1 < time.monotonic() - start < 1
     assert caught.value.code == 11
-    assert "0.15 s" in caught.value.msg and "waiting for nothing" in caught.value.msg
 
 
 def test_a_wait_sleeps_until_the_end_and_does_not_spin(pipe: Pipe) -> None:
-    deadline = Deadline(0.3)
-    rounds = 0
     before = time.process_time()
-    with within(5), pytest.raises(CniError):
-        while True:
-            rounds += 1
-            deadline.wait("waiting", (pipe.read, READABLE))
-    assert rounds <= 3
+    assert wait_until_it_ends(Deadline(0.3), pipe.read, READABLE) <= 3
     assert time.process_time() - before < 0.1
 
 
@@ -105,7 +110,7 @@ def test_a_wait_returns_what_is_ready(pipe: Pipe) -> None:
 
 def test_a_wait_returns_as_soon_as_something_is_ready() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, subprocess.Popen(["sh", "-c", "sleep 0.1; echo"], stdout=theirs):
+    with ours, theirs, subprocess.Popen(["sh", "-c", "sleep 0.1; echo"], stdout=theirs.fileno()):
         start = time.monotonic()
         assert Deadline(10).wait("waiting for a line", (ours.fileno(), READABLE))
         assert 0.05 < time.monotonic() - start < 5
@@ -120,17 +125,15 @@ def test_a_closed_peer_ends_a_wait() -> None:
 
 
 def test_a_source_that_is_always_ready_does_not_outlast_the_deadline(pipe: Pipe) -> None:
-    deadline = Deadline(0.2)
-    with within(3), pytest.raises(CniError) as caught:
-        while True:
-            deadline.wait("writing", (pipe.write, WRITABLE))
-    assert caught.value.code == 11
+    start = time.monotonic()
+    wait_until_it_ends(Deadline(0.2), pipe.write, WRITABLE)
+    assert time.monotonic() - start < 2
 
 
 def test_a_signal_ends_a_wait_and_comes_before_everything_else(pipe: Pipe, stop: Pipe) -> None:
     os.write(stop.write, b"\x0f")
     os.write(pipe.write, b"x")
-    deadline = Deadline(5, stop.read)
+    deadline = Deadline(5, (stop.read,))
     for waiting in (deadline, deadline.shorter(1)):
         for _ in range(2):  # it is not forgotten
             with pytest.raises(CniError) as caught:
@@ -142,7 +145,7 @@ def test_a_signal_ends_a_wait_and_comes_before_everything_else(pipe: Pipe, stop:
 def test_undoing_has_time_of_its_own_and_no_signal_ends_it(pipe: Pipe, stop: Pipe) -> None:
     os.write(stop.write, b"\x0f")
     os.write(pipe.write, b"x")
-    undoing = Deadline(0, stop.read).unstoppable(5)
+    undoing = Deadline(0, (stop.read,)).unstoppable(5)
     assert undoing.remaining() > 4
     assert undoing.wait("undoing", (pipe.read, READABLE)) == [(pipe.read, READABLE)]
 

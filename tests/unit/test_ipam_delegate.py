@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cni_ovs.plugin import config as network_config
@@ -130,8 +131,9 @@ def test_a_plugin_gets_our_environment_but_for_the_command(plugin: Plugin) -> No
 
 
 def test_variables_can_be_replaced(plugin: Plugin) -> None:
-    plugin.write(f'echo "$CNI_COMMAND $CNI_IFNAME $CNI_NETNS" > \'{plugin.folder}/env\'')
-    plugin.start("DEL", {"CNI_IFNAME": "other", "CNI_COMMAND": "GC"}, CNI_IFNAME="e", CNI_NETNS="n").finish(Deadline(10))
+    plugin.write(f"echo \"$CNI_COMMAND $CNI_IFNAME $CNI_NETNS\" > '{plugin.folder}/env'")
+    instead = {"CNI_IFNAME": "other", "CNI_COMMAND": "GC"}
+    plugin.start("DEL", instead, CNI_IFNAME="e", CNI_NETNS="n").finish(Deadline(10))
     assert (plugin.folder / "env").read_text() == "DEL other n\n"
 
 
@@ -146,10 +148,10 @@ def test_a_plugin_may_be_killed_by_a_broken_pipe_of_its_own(plugin: Plugin) -> N
     assert not ignored >> (signal.SIGPIPE - 1) & 1
 
 
-def test_stderr_is_passed_on(plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stderr_is_passed_on(plugin: Plugin, capfd: pytest.CaptureFixture[str]) -> None:
     plugin.write(f"echo 'a warning' >&2; printf 'caf\\351\\n' >&2; echo '{ANSWER}'")
     plugin.add()
-    assert capsys.readouterr().err == "a warning\ncaf\\xe9\n"
+    assert capfd.readouterr().err == "a warning\ncaf\\xe9\n"
 
 
 @pytest.mark.parametrize("command", ["DEL", "CHECK", "GC", "STATUS"])
@@ -228,9 +230,9 @@ def test_a_plugin_that_cannot_be_started_is_told_with_the_reason(
 
 
 def test_the_error_of_a_plugin_is_ours(plugin: Plugin) -> None:
-    plugin.write("""echo '{"cniVersion": "1.0.0", "code": 110, "msg": "no address left", "details": "all 254"}'; exit 1""")
+    plugin.write("""echo '{"cniVersion": "1.0.0", "code": 110, "msg": "no address left", "details": "all"}'; exit 1""")
     error = plugin.fail()
-    assert (error.code, error.details) == (110, "all 254")
+    assert (error.code, error.details) == (110, "all")
     assert "no address left" in error.msg and "'plugin'" in error.msg
 
 
@@ -318,10 +320,10 @@ def test_megabytes_are_read_and_refused(plugin: Plugin, ending: str) -> None:
     assert "more than 1048576 bytes" in error.msg
 
 
-def test_megabytes_on_stderr_do_not_hold_up_the_answer(plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_megabytes_on_stderr_do_not_hold_up_the_answer(plugin: Plugin, capfd: pytest.CaptureFixture[str]) -> None:
     plugin.write(f"yes complaint | head -c 3000000 >&2; echo '{ANSWER}'")
     assert len(plugin.add()) == 1
-    assert len(capsys.readouterr().err) == 3000000
+    assert len(capfd.readouterr().err) == 3000000
 
 
 # Plugins that do not end
@@ -372,7 +374,7 @@ def test_a_signal_ends_the_wait_and_the_plugin(plugin: Plugin) -> None:
         written(plugin.folder / "pid")
         os.write(write, b"\x0f")
         with pytest.raises(CniError, match="stopped by a signal"):
-            delegate.finish(Deadline(10, read))
+            delegate.finish(Deadline(10, (read,)))
     finally:
         os.close(read)
         os.close(write)
@@ -387,15 +389,13 @@ def test_something_left_behind_that_holds_stdout_does_not_hold_up_the_answer(plu
         try:
             plugin.add(seconds=5)
         except CniError as error:
-            assert error.code == 104  # what it printed in between belongs to the answer
-            assert what != "sleep 60"
+            if error.code != 104 or what == "sleep 60":  # what it printed in between belongs to the answer
+                raise
         assert time.monotonic() - start < 2
     finally:
         written(plugin.folder / "pid")
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(int((plugin.folder / "pid").read_text()), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     assert gone(plugin.folder / "pid")
 
 
@@ -420,19 +420,22 @@ def test_a_plugin_that_is_let_to_its_end_has_no_longer_than_the_deadline(plugin:
 # Any answer
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.sampled_from(["10.0.0.2/8", "fd00::1", "::/0"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["code", "msg", "details", "ips", "address", "gateway", "routes", "dst", "dns", "ip4", "ip"]),
-        inner,
-        max_size=5,
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.sampled_from(["10.0.0.2/8", "fd00::1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["code", "msg", "details", "ips", "address", "gateway", "routes", "dst", "dns", "ip4", "ip"]
+            ),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=20,
 ).map(json.dumps)
 ends = st.sampled_from([0, 0, 1, 255])
 
 
-@settings(max_examples=150)
 @given(json_values.map(str.encode) | st.binary(max_size=30), ends)
 @example(b'{"ips": [{"address": "10.0.0.2/8"}], "dns": {"x": 1e400}}', 0)
 @example(b'{"ips": [{"address": "10.0.0.2/8", "gateway": 1e400}]}', 0)
@@ -449,13 +452,16 @@ def test_no_answer_makes_anything_but_a_result_or_an_error(
         plugin.write(f"cat '{folder}/answer'; read code < '{folder}/code'; exit $code")
     (folder / "answer").write_bytes(answer)
     (folder / "code").write_text(f"{exit_code}\n")
+    result = failure = None
     try:
         result = ipam.finish_add(plugin.start(), Deadline(10))
     except CniError as error:
-        assert type(error.code) is int
-        assert error.msg
-        json.loads(jsontext.encode({"code": error.code, "msg": error.msg, "details": error.details}))
-    else:
+        failure = error
+    if result is not None:
         assert exit_code == 0
         for version in VERSIONS:
             json.loads(jsontext.encode(render(result, version)))
+    if failure is not None:
+        assert type(failure.code) is int
+        assert failure.msg
+        json.loads(jsontext.encode({"code": failure.code, "msg": failure.msg, "details": failure.details}))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cni_ovs.plugin.deadline import Deadline
@@ -134,7 +134,6 @@ def test_several_answers_may_come_together_and_in_any_order(between: bytes) -> N
         assert [client.receive(n) for n in (2, 3, 1)] == ["b", "c", json.loads(TRICKY)]
 
 
-@settings(max_examples=60)
 @given(st.lists(st.integers(1, 60), max_size=12))
 @example([len(answer(1, TRICKY)) + 5])  # the first answer, and the beginning of the second
 def test_several_answers_may_be_cut_anywhere(cuts: list[int]) -> None:
@@ -280,11 +279,11 @@ def test_a_connection_that_is_closed_is_told_at_once(sent: bytes) -> None:
 
 
 def test_sending_to_a_peer_that_has_gone_is_told() -> None:
-    with talking_to(lambda _: None, seconds=3) as client, pytest.raises(CniError) as caught:
-        while True:
-            client.send("get", ["x" * 1000])
+    with talking_to(lambda _: None, seconds=5) as client:
+        time.sleep(0.1)
+        with pytest.raises(CniError, match="broke") as caught:
+            client.send("get", [])
     assert caught.value.code == 11
-    assert "broke" in caught.value.msg
 
 
 def test_silence_ends_with_the_deadline() -> None:
@@ -307,7 +306,9 @@ def test_a_peer_that_reads_nothing_ends_with_the_deadline() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", [b'{"id":null,"method":"update","params":[]}', b'{"id":"e","method":"echo","params":[]}', b" ", b"{"], ids=ascii
+    "word",
+    [b'{"id":null,"method":"update","params":[]}', b'{"id":"e","method":"echo","params":[]}', b" ", b"{"],
+    ids=ascii,
 )
 def test_a_peer_that_never_stops_talking_ends_with_the_deadline(word: bytes) -> None:
     def talk(connection: socket.socket) -> None:
@@ -327,27 +328,31 @@ def test_a_peer_that_never_stops_talking_ends_with_the_deadline(word: bytes) -> 
     assert time.monotonic() - start < 3
 
 
-@pytest.mark.parametrize("sent", [b"hello}", b"\xff}", b"}", b'{"id":1,"result":NaN}', b"{" * 100_000 + b"}", b"1}", b"[]}"])
+@pytest.mark.parametrize(
+    "sent", [b"hello}", b"\xff}", b"}", b'{"id":1,"result":NaN}', b"{" * 100_000 + b"}", b"1}", b"[]}"], ids=range(7)
+)
 def test_garbage_is_told_as_an_error(sent: bytes) -> None:
     with talking_to(says(sent), seconds=0.4) as client, pytest.raises(CniError) as caught:
         client.call("get", [])
     assert caught.value.code == 11
 
 
-@settings(max_examples=60)
 @given(
     st.binary(max_size=60)
     | st.text('{}[]",:01"idresulterrormethod ', max_size=60).map(str.encode)
-    | st.sampled_from([b"1", b"1e400", b"{}", b'"x"', b"[1e400]", b"[{}]", b'[{"error":1e400}]', b'[{"error":{}}]']).flatmap(
+    | st.sampled_from([b"1", b"1e400", b'"x"', b"[1e400]", b"[{}]", b'[{"error":1e400}]', b'[{"error":{}}]']).flatmap(
         lambda value: st.sampled_from([answer(1, value), answer(1, b"null", value)])
     )
 )
+@example(answer(1, b"1e400"))
+@example(answer(1, b"null", b"1e400"))
 def test_no_bytes_make_anything_but_an_answer_or_an_error(sent: bytes) -> None:
     with talking_to(says(sent, then_wait=False), seconds=2) as client:
         try:
             results = client.transact("Open_vSwitch", [])
         except CniError as error:
-            assert error.code in (11, 107)
+            if error.code not in (11, 107):
+                raise
         else:
             assert all(isinstance(result, dict) for result in results)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,7 +153,8 @@ def test_the_path_is_required_once_there_is_ipam(command: str) -> None:
 
 @pytest.mark.parametrize("command", REQUIRED)
 @pytest.mark.parametrize(
-    "stdin", [b"", b" ", b"{", b"{}}", b'{"name": "n",}', b"{'name': 'n'}", b"\xff", b"\xef\xbb\xbf{}", b'{"name": NaN}']
+    "stdin",
+    [b"", b" ", b"{", b"{}}", b'{"name": "n",}', b"{'name': 'n'}", b"\xff", b"\xef\xbb\xbf{}", b'{"name": NaN}'],
 )
 def test_what_is_no_json_is_a_decoding_error(command: str, stdin: bytes) -> None:
     assert "JSON" in invoke(command, stdin).error(6)["msg"]
@@ -174,7 +177,7 @@ def test_a_value_that_is_nested_as_deeply_as_can_be_read_can_be_shown(key: str) 
     def nested(depth: int) -> bytes:
         return json.dumps(CONFIG | {key: "X"}).replace('"X"', "[" * depth + "]" * depth).encode()
 
-    # Find out what this Python reads, and then look at the whole neighbourhood: messages are made with more on the stack.
+    # Find out what this Python reads, then look at the neighbourhood: messages are made with more on the stack.
     readable, unreadable = 1, 200_000
     while unreadable - readable > 1:
         depth = (readable + unreadable) // 2
@@ -353,9 +356,7 @@ def test_del_does_not_look_at_the_namespace(netns: str | None) -> None:
 
 def test_the_configured_timeout_becomes_that_of_the_command() -> None:
     deadline = Deadline(1000)
-    code, _ = protocol.handle(
-        {"CNI_COMMAND": "STATUS"}, lambda: json.dumps(CONFIG | {"timeout": 7}).encode(), deadline
-    )
+    code, _ = protocol.handle({"CNI_COMMAND": "STATUS"}, lambda: json.dumps(CONFIG | {"timeout": 7}).encode(), deadline)
     assert code == 1
     assert 6 < deadline.remaining() <= 7
 
@@ -369,6 +370,13 @@ def test_an_unexpected_exception_is_told_in_the_form_of_an_error() -> None:
     assert "Traceback" in error["details"] and "in stumble" in error["details"]
 
 
-def test_an_error_is_also_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_system_that_is_short_of_something_is_no_unexpected_error() -> None:
+    def refuse() -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    assert "Too many open files" in invoke("ADD", refuse).error(5)["msg"]
+
+
+def test_an_error_is_also_logged(capfd: pytest.CaptureFixture[str]) -> None:
     error = invoke("STATUS").error(50)
-    assert f"cni-ovs: error: STATUS: {error['msg']}" in capsys.readouterr().err
+    assert f"cni-ovs: error: STATUS: {error['msg']}" in capfd.readouterr().err

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..attachment import Attachment
     from ..config import NetworkConfig
+    from ..deadline import Deadline
     from ..netlink import Link, Netlink
     from ..netns import Namespace
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
             self, host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig
         ) -> Ends:
             """Bring the container's end to its place, with its name, MAC and MTU, once Open vSwitch has the port."""
+
+        def bring_up(self, host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
+            """Set the container's end up, and return when packets pass in both directions."""
 
         def destroy(self, host: Netlink, name: str) -> None:
             """Remove what `create` made for the port of this name. It may be gone already."""

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..attachment import Attachment
     from ..config import NetworkConfig
+    from ..deadline import Deadline
     from ..netlink import Link, Netlink
     from ..netns import Namespace
 
@@ -56,6 +57,11 @@ def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Atta
         raise CniError(
             KERNEL_REFUSED, f"port {name!r} cannot become {attachment.ifname!r} in the sandbox: {error.strerror}"
         ) from error
+
+
+def bring_up(host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
+    """Set it up; Open vSwitch's side of it is up from the beginning."""
+    inside.set_up(ends.container.index)
 
 
 def destroy(host: Netlink, name: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from errno import EAFNOSUPPORT, EEXIST
 
 from .. import log
+from ..deadline import READABLE
 from ..errors import KERNEL_REFUSED, CniError
-from ..netlink import KernelError
+from ..netlink import WATCH_LINKS, KernelError, Netlink
 from ..netns import write_sysctl
 from . import Ends, taken
 
@@ -14,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..attachment import Attachment
     from ..config import NetworkConfig
-    from ..netlink import Netlink
+    from ..deadline import Deadline
     from ..netns import Namespace
 
 GOES_WITH_ITS_ROW = False
@@ -73,6 +74,32 @@ def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Atta
     if outer is None or inner is None:
         raise CniError(KERNEL_REFUSED, f"interface {attachment.ifname!r} vanished while it was being attached")
     return Ends(outer, inner)
+
+
+def bring_up(host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
+    """Set the container's end up, and wait until the host's end has noticed.
+
+    It has a carrier only since then, and drops every packet until the kernel's link watch has run. (A kernel of 6.8 or
+    newer runs that when it is asked for the link, so there is nothing to wait for.)
+    """
+    inside.set_up(ends.container.index)
+    index = ends.host.index if ends.host else 0
+    watch = None
+    try:
+        while True:
+            link = host.link(index)
+            if link is None:
+                raise CniError(KERNEL_REFUSED, f"interface {index} vanished while it was being attached")
+            if link.running:
+                return
+            if watch is None:
+                watch = Netlink(WATCH_LINKS)  # and look once more: it may have happened just before
+            else:
+                deadline.wait(f"waiting for interface {link.name!r} to pass packets", (watch.fileno(), READABLE))
+                watch.drain()
+    finally:
+        if watch is not None:
+            watch.close()
 
 
 def destroy(host: Netlink, name: str) -> None:
