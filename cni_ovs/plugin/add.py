@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import attachment as attachments
-from . import delete, devices, log
+from . import devices, log
 from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
 from .inet import format_mac
 from .netlink import KernelError, Netlink
@@ -146,6 +146,8 @@ def _replace(
             f"its external_ids are {recorded}",
         )
     log.warning(f"replacing port {attachment.port_name!r}, left behind by an earlier attachment")
+    from . import delete  # noqa: PLC0415 - start-up time, for something rare
+
     delete.detach(attachment, invocation, config, deadline, wait=True)
 
 
@@ -162,21 +164,25 @@ def _withdraw(
         vswitch = Vswitch(config.socket_file, deadline)
         number = vswitch.remove(vswitch.ports_of(attachment)[0])
     if wait:
-        vswitch.wait_until_configured(number, deadline)
+        vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
 
 def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> Delegate:
     from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
-    delegate = ipam.Delegate("ADD", invocation, config)
+    delegate: Delegate | None = None
 
     def release(deadline: Deadline) -> None:
-        # It may still be at work, and must not give an address after we have returned it.
-        delegate.end(deadline.shorter(_UNDO_SECONDS / 3))
+        if delegate is not None:
+            # It may still be at work, and must not give an address after we have returned it. The other half of the
+            # time is for returning it.
+            delegate.end(deadline.shorter(deadline.remaining() / 2))
         ipam.run("DEL", invocation, config, deadline)
 
-    # Last, so that nobody gets the address while the port that has it is still there.
+    # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
+    # the address while the port that has it is still there.
     undo.push_last("the address", release)
+    delegate = ipam.Delegate("ADD", invocation, config)
     return delegate
 
 

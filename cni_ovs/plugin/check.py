@@ -44,13 +44,15 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     _check_port(Vswitch(config.socket_file, deadline), attachment, config)
     inside = sandbox.open_netlink()
     index, expected = _find_interface(previous, attachment)
-    container = _check_link(inside, attachment.ifname, expected, config, f"interface {attachment.ifname!r}")
+    # Not the MTU of the configuration: before version 1.1.0 a later plugin can change it and has no way to say so.
+    name = attachment.ifname
+    container = _check_link(inside, name, expected, expected.get("mtu"), f"interface {name!r}")
     if config.interface_type == "internal":
         _same(f"device of {attachment.ifname!r}", attachment.port_name, container.name)
     else:
         hosts = [i for i in previous.interfaces if i["name"] == attachment.port_name and not i.get("sandbox")]
         name = attachment.port_name
-        _check_link(Netlink(), name, hosts[0] if hosts else {}, config, f"host interface {name!r}")
+        _check_link(Netlink(), name, hosts[0] if hosts else {}, config.mtu, f"host interface {name!r}")
     if config.ipam_type is not None:
         _check_addresses(inside, container, previous, index)
         _check_routes(inside, previous)
@@ -100,7 +102,7 @@ def _find_interface(previous: Result, attachment: Attachment) -> tuple[int, dict
     )
 
 
-def _check_link(netlink: Netlink, name: str, expected: dict[str, Any], config: NetworkConfig, what: str) -> Link:
+def _check_link(netlink: Netlink, name: str, expected: dict[str, Any], mtu: int | None, what: str) -> Link:
     link = netlink.link(name)
     if link is None:
         raise CniError(CHECK_FAILED, f"{what} is missing")
@@ -109,7 +111,6 @@ def _check_link(netlink: Netlink, name: str, expected: dict[str, Any], config: N
     if not link.carrier:
         # On the userspace datapath an internal port belongs to the ovs-vswitchd that made it, and dies with it.
         raise _differs(f"state of {what}", "a carrier", "none: nobody is at its other end")
-    mtu = expected.get("mtu", config.mtu)
     if mtu is not None:
         _same(f"MTU of {what}", mtu, link.mtu)
     mac = expected.get("mac")

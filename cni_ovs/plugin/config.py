@@ -6,6 +6,8 @@ DEL fail for ever, so there a wrong value is logged and replaced by its default.
 
 from __future__ import annotations
 
+import os
+
 from . import forms, log
 from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
 from .inet import parse_mac
@@ -30,6 +32,7 @@ _KNOWN = frozenset(
 # Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
 _LATER = ("trunk", "vlan_mode", "cvlans", "configuration_path", "deviceID")
+_FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
 
 
@@ -76,6 +79,7 @@ class NetworkConfig:
     socket_file: str
     timeout: float
     values: dict[str, Any]
+    vlan: int | None
 
     @property
     def valid_attachments(self) -> list[tuple[str, str]] | None:
@@ -85,8 +89,6 @@ class NetworkConfig:
             CniError: INVALID_CONFIG, whatever the command. Leniency would remove a running container's port.
         """
         return _valid_attachments(self.values)
-
-    vlan: int | None
 
 
 def lookup(values: dict[str, Any], key: str) -> Any:
@@ -137,6 +139,7 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     reader.attempt(None, lambda: _refuse_later(values, arguments))
     if not lenient:
         _report_unknown(values)
+        _report_flat_file()
     return config
 
 
@@ -267,7 +270,8 @@ def _refuse_later(values: dict[str, Any], arguments: dict[str, str]) -> None:
 
 
 def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
-    """What NetworkConfig.valid_attachments says. (An earlier draft of the specification called the key otherwise.)"""
+    """What NetworkConfig.valid_attachments says."""
+    # An earlier draft of the specification called it `attachments`.
     for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
         if key not in values:
             continue
@@ -285,6 +289,12 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
             pairs.append((pair[0], pair[1]))
         return pairs
     return None
+
+
+def _report_flat_file() -> None:
+    for path in _FLAT_FILES:
+        if os.path.exists(path):
+            log.warning(f"{path} (ovs-cni's) is not supported and is ignored; put its values into the configuration")
 
 
 def _report_unknown(values: dict[str, Any]) -> None:

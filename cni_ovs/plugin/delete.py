@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import attachment as attachments
 from . import devices, log
-from .errors import KERNEL_REFUSED, CniError
+from .errors import IO_FAILURE, KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
 from .netns import Namespace
 from .vswitch import Vswitch
@@ -38,8 +38,10 @@ class Errors:
             self._found.append(error)
             log.warning(error.msg)
             return False
-        except KernelError as error:
-            self._found.append(CniError(KERNEL_REFUSED, f"an interface cannot be removed: {error.strerror}"))
+        except OSError as error:
+            code = KERNEL_REFUSED if isinstance(error, KernelError) else IO_FAILURE
+            self._found.append(CniError(code, f"something cannot be removed: {error}"))
+            log.warning(str(error))
             return False
         return True
 
@@ -64,7 +66,9 @@ def detach(
     """Remove everything that belongs to an attachment: port, device and address.
 
     Args:
-        attachment, invocation, config, deadline: as everywhere.
+        attachment: whose they are.
+        invocation, config: for the IPAM plugin.
+        deadline: for everything.
         wait: also wait until ovs-vswitchd has noticed, so that the port's name can be used again.
 
     Raises:

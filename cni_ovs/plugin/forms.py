@@ -12,14 +12,15 @@ from .inet import parse_ip
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeGuard
 
 INTERFACE_TYPES = {"veth": "veth", "": "veth", "system": "veth", "internal": "internal"}
+UNIX_PATH_BYTES = 107  # of a Unix socket: sun_path of unix(7), without its final NUL
 # Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
 _LONGEST_TIMEOUT = 3600
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> TypeGuard[int]:
     """Whether a JSON value is an integer (in Python, True is one too)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -105,7 +106,7 @@ def socket_file(value: Any) -> str:
     path = address.removeprefix("unix:")
     if not path.startswith("/"):
         raise ValueError("must be unix:PATH, an absolute path, or tcp:ADDRESS:PORT")
-    if len(path.encode()) > 107:
+    if len(path.encode()) > UNIX_PATH_BYTES:
         raise ValueError("is too long: the path of a Unix socket has at most 107 bytes")
     return f"unix:{path}"
 

@@ -11,9 +11,10 @@ import sys
 from _signal import SIGKILL, SIGPIPE  # type: ignore[import-not-found] # see main.py
 
 from . import jsontext, log
-from .deadline import READABLE
+from .deadline import READABLE, Deadline
 from .errors import IPAM_FAILED, CniError
 from .forms import is_integer
+from .protocol import missing_variables
 from .result import parse
 
 TYPE_CHECKING = False
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import NetworkConfig
-    from .deadline import Deadline
     from .protocol import Invocation
     from .result import Result
 
 # An address is a few hundred bytes. What is beyond this is read and thrown away.
 _LARGEST_ANSWER = 1 << 20
+_KILL_SECONDS = 0.1
 
 
 class Delegate:
@@ -80,7 +81,11 @@ class Delegate:
         finally:
             for fd in (stdin, stdout, stderr):
                 os.close(fd)
-        self._process = os.pidfd_open(self._pid)
+        try:
+            self._process = os.pidfd_open(self._pid)
+        except OSError:
+            os.killpg(self._pid, SIGKILL)
+            raise
 
     def finish(self, deadline: Deadline) -> Any:
         """Wait until the plugin ends; returns the JSON value it printed, or None if it printed nothing.
@@ -131,14 +136,21 @@ class Delegate:
     def _close(self) -> None:
         """Kill the plugin and what it started, if it has not ended yet, and close the pipes."""
         if self._pid:
-            try:
-                os.killpg(self._pid, SIGKILL)
-            except ProcessLookupError:
-                pass  # it has just ended
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            self._kill()
         for fd in (self._stdout, self._stderr, self._process):
             os.close(fd)
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self._pid, SIGKILL)
+        except ProcessLookupError:
+            pass  # it has just ended
+        try:
+            Deadline(_KILL_SECONDS).wait("waiting for the end of a killed process", (self._process, READABLE))
+        except CniError:
+            pass  # it hangs in the kernel (a dead network file system, say); when we end, it is init's
+        os.waitpid(self._pid, os.WNOHANG)
+        self._pid = 0
 
     def _judge(self, status: int, answer: bytes, last_words: str) -> Any:
         if len(answer) > _LARGEST_ANSWER:
@@ -197,8 +209,10 @@ def find(name: str, path: str) -> str:
     """The first regular file of that name in the folders of CNI_PATH.
 
     Raises:
-        CniError: IPAM_FAILED, when there is none.
+        CniError: IPAM_FAILED, when there is none; INVALID_ENVIRONMENT, when CNI_PATH is empty.
     """
+    if not path:
+        raise missing_variables(["CNI_PATH"])
     for folder in path.split(":"):
         candidate = f"{folder}/{name}"
         if folder and os.path.isfile(candidate):

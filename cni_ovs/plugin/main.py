@@ -1,4 +1,7 @@
-"""The process edge: environment, stdin, stdout, signals and the exit code. No other file touches these."""
+"""The process edge: environment, stdin, stdout, signals and the exit code.
+
+No other file touches these; what goes to stderr goes through log.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import sys
 
 # `signal` would import `enum` (docs/design.md); typeshed knows only `signal`.
-from _signal import SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found]
+from _signal import SIGHUP, SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found]
 
 from cni_ovs import __version__
 
@@ -75,10 +78,10 @@ def _occupy_standard_streams() -> None:
 
 
 def _stop_on_signals() -> int:
-    """Make SIGTERM and SIGINT readable from a pipe instead of killing us; returns its read end, for Deadline."""
+    """Make signals readable from a pipe instead of letting them kill us; returns its read end, for Deadline."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    for number in (SIGTERM, SIGINT):
+    for number in (SIGTERM, SIGINT, SIGHUP):
         signal(number, lambda *_: None)
     return read_end
 

@@ -23,7 +23,7 @@ def _setns(fd: int) -> None:
     if hasattr(os, "setns"):
         os.setns(fd, _CLONE_NEWNET)
         return
-    # Python 3.11 has no os.setns; the frozen plugin is newer and never comes here.
+    # Python 3.11 has no os.setns.
     import ctypes  # noqa: PLC0415 - costs start-up time, see above
 
     libc = ctypes.CDLL(None, use_errno=True)

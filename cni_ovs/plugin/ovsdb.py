@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6, AF_UNIX, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from _socket import AF_INET, AF_INET6, AF_UNIX, SO_ERROR, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from errno import EAGAIN, EINPROGRESS
 
 from . import jsontext
@@ -52,23 +52,39 @@ class Client:
         self._next_id = 0
         self._received = b""
         self._replies: dict[int, dict[str, Any]] = {}
+        self._notifications: set[str] = set()
         family, target = _parse_address(address)
         self._socket = socket(family, SOCK_STREAM | SOCK_CLOEXEC)
-        # Connecting blocks while the listener's queue is full (ovsdb-server is stopped), bounded by this option.
-        # On a non-blocking Unix socket it would fail at once with EAGAIN and could not be waited for.
-        left = max(deadline.remaining(), 0.001)
-        self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, struct.pack("ll", int(left), int(left % 1 * 1e6)))
         try:
-            self._socket.connect(target)
+            self._connect(family, target)
         except OSError as error:
             self._socket.close()
-            reason = "timed out" if error.errno in (EAGAIN, EINPROGRESS) else os.strerror(error.errno or 0)
+            reason = "timed out" if error.errno == EAGAIN else os.strerror(error.errno or 0)
             raise CniError(
                 TRY_AGAIN_LATER,
                 f"ovsdb-server cannot be reached at {address}: {reason}",
                 "is ovsdb-server running, and is `socket_file` right?",
             ) from error
+        except CniError:
+            self._socket.close()
+            raise
+
+    def _connect(self, family: int, target: Any) -> None:
+        if family == AF_UNIX:
+            # It blocks while the listener's queue is full (ovsdb-server is stopped), bounded by this option. On a
+            # non-blocking Unix socket it would fail at once with EAGAIN, and could not be waited for.
+            left = max(self.deadline.remaining(), 0.001)
+            self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, struct.pack("ll", int(left), int(left % 1 * 1e6)))
+            self._socket.connect(target)
+            self._socket.setblocking(False)
+            return
         self._socket.setblocking(False)
+        error = self._socket.connect_ex(target)
+        if error == EINPROGRESS:
+            self.deadline.wait(f"connecting to ovsdb-server at {self.address}", (self._socket.fileno(), WRITABLE))
+            error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def close(self) -> None:
         """Close the connection. ovsdb-server still carries out what was sent before."""
@@ -100,6 +116,19 @@ class Client:
     def call(self, method: str, params: list[Any]) -> Any:
         """`send`, then `receive`."""
         return self.receive(self.send(method, params))
+
+    def is_notified(self, method: str, seconds: float) -> bool:
+        """Whether a notification of this name, such as `locked`, has come or comes within some seconds."""
+        whole = self.deadline
+        self.deadline = whole.shorter(seconds)
+        try:
+            while method not in self._notifications and self.deadline.remaining():
+                self._read()
+        except CniError:
+            pass  # it has not come; if the connection broke, the next request says so
+        finally:
+            self.deadline = whole
+        return method in self._notifications
 
     def send_transaction(self, database: str, operations: list[dict[str, Any]]) -> int:
         """Send a transaction; returns its number, for `receive_transaction`."""
@@ -165,7 +194,8 @@ class Client:
             self._write({"result": message.get("params"), "error": None, "id": message.get("id")})
         elif isinstance(message.get("id"), int) and "method" not in message:
             self._replies[message["id"]] = message
-        # Anything else is a notification, such as `locked`.
+        elif isinstance(message.get("method"), str):
+            self._notifications.add(message["method"])
 
     def _broken(self, reason: str | None) -> CniError:
         return CniError(TRY_AGAIN_LATER, f"the connection to ovsdb-server at {self.address} broke: {reason}")
@@ -177,3 +207,41 @@ def _parse_address(address: str) -> tuple[int, Any]:
         return AF_UNIX, rest
     host, _, port = rest.rpartition(":")
     return (AF_INET6 if ":" in host else AF_INET), (host.strip("[]"), int(port))
+
+
+def select(table: str, where: list[Any], columns: list[str]) -> dict[str, Any]:
+    """The operation that reads columns of the rows that meet all conditions (RFC 7047 section 5.2.2)."""
+    return {"op": "select", "table": table, "where": where, "columns": columns}
+
+
+def wait(table: str, where: list[Any], until: str, row: dict[str, Any], milliseconds: int) -> dict[str, Any]:
+    """The operation that waits until the rows of one condition are, or are not, like `row` (section 5.2.6)."""
+    return {
+        "op": "wait",
+        "table": table,
+        "where": where,
+        "columns": list(row),
+        "until": until,
+        "rows": [row],
+        "timeout": milliseconds,
+    }
+
+
+def mutate(table: str, where: list[Any], mutation: list[Any]) -> dict[str, Any]:
+    """The operation that changes a column of the rows that meet all conditions (section 5.2.4)."""
+    return {"op": "mutate", "table": table, "where": where, "mutations": [mutation]}
+
+
+def map_of(values: dict[str, str]) -> list[Any]:
+    """The notation of a map (section 5.1)."""
+    return ["map", [[key, value] for key, value in values.items()]]
+
+
+def set_of(value: Any) -> list[Any]:
+    """The elements of a set. OVSDB writes a set of one element as that element, and any other as ["set", […]]."""
+    return list(value[1]) if isinstance(value, list) else [value]
+
+
+def optional(value: Any) -> Any:
+    """The value, or None. OVSDB writes an optional value as itself, or as the empty set when there is none."""
+    return None if isinstance(value, list) else value

@@ -14,11 +14,12 @@ from .errors import (
     INVALID_CONFIG,
     INVALID_ENVIRONMENT,
     IO_FAILURE,
+    KERNEL_REFUSED,
     UNEXPECTED,
     CniError,
 )
 from .forms import is_utf8
-from .netlink import IFNAME_BYTES
+from .netlink import IFNAME_BYTES, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,15 +81,17 @@ def handle(environment: Mapping[str, str], read_config: Callable[[], bytes], dea
     invocation = Invocation(environment)
     try:
         result = _dispatch(invocation, read_config, deadline)
+        return 0, "" if result is None else jsontext.encode(result) + "\n"
     except CniError as error:
         return 1, _error_text(invocation, error)
+    except KernelError as error:
+        return 1, _error_text(invocation, CniError(KERNEL_REFUSED, f"the kernel refused something: {error.strerror}"))
     except (OSError, ImportError) as error:
         # No bug: the system is short of something (file descriptors, memory, disk), and imports feel it first.
         return 1, _error_text(invocation, CniError(IO_FAILURE, f"the system refused something: {error}"))
     except Exception as error:  # noqa: BLE001 - a bug must still be told in the form that runtimes understand
         message = f"unexpected error: {type(error).__name__}: {error}"
         return 1, _error_text(invocation, CniError(UNEXPECTED, message, _traceback()))
-    return 0, "" if result is None else jsontext.encode(result) + "\n"
 
 
 def _dispatch(invocation: Invocation, read_config: Callable[[], bytes], deadline: Deadline) -> dict[str, Any] | None:
@@ -103,8 +106,9 @@ def _dispatch(invocation: Invocation, read_config: Callable[[], bytes], deadline
     lenient = invocation.command in ("DEL", "GC")
     config = network_config.parse(values, raw, invocation.args, lenient=lenient)
     deadline.limit(config.timeout)
-    if config.ipam_type is not None and not invocation.path:
-        raise _missing(["CNI_PATH"])
+    # DEL removes the port all the same; ipam.py tells it then.
+    if config.ipam_type is not None and not invocation.path and invocation.command != "DEL":
+        raise missing_variables(["CNI_PATH"])
     return _run(invocation, config, deadline)
 
 
@@ -141,8 +145,8 @@ def _traceback() -> str:
     return format_exc()
 
 
-def _missing(names: list[str]) -> CniError:
-    # The very text that clients know from the Go library.
+def missing_variables(names: list[str]) -> CniError:
+    """The error for variables that are not there, in the very text that clients know from the Go library."""
     return CniError(INVALID_ENVIRONMENT, f"required env variables [{','.join(names)}] missing")
 
 
@@ -152,7 +156,7 @@ def _check_environment(invocation: Invocation) -> None:
         raise CniError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {invocation.command}")
     missing = [name for name in command[0] if not invocation.environment.get(name)]
     if missing:
-        raise _missing(missing)
+        raise missing_variables(missing)
     if "CNI_CONTAINERID" in command[0] and not _is_identifier(invocation.container_id):
         raise CniError(
             INVALID_ENVIRONMENT,
@@ -179,8 +183,9 @@ def _ifname_problem(name: str) -> str:
         return f"it is longer than {IFNAME_BYTES} bytes"
     if name in (".", ".."):
         return "it must not be . or .."
-    if any(c in "/:" or c.isspace() for c in name):
-        return "it must not contain '/', ':' or white space"
+    if any(c in "/:%" or c.isspace() for c in name):
+        # The kernel takes a % for a template, and makes eth0 of eth%d.
+        return "it must not contain '/', ':', '%' or white space"
     return "" if is_utf8(name) else "it is not UTF-8"
 
 

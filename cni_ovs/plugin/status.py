@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import NOT_AVAILABLE, CniError
+from .errors import IPAM_FAILED, NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from .vswitch import Vswitch
 
 TYPE_CHECKING = False
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # containerd asks every 5 seconds and CRI-O twice a second, so a hanging Open vSwitch must be told of quickly.
 _SECONDS = 0.8
+_IPAM_SECONDS = 5.0
 
 
 def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
@@ -23,14 +24,15 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     """
     try:
         vswitch = Vswitch(config.socket_file, deadline.shorter(_SECONDS))
-        served = vswitch.is_served()
-        answering = served and vswitch.is_answering()
+        # The control socket first: an answer there makes the question for the lock superfluous.
+        answering = vswitch.is_answering()
+        served = answering or vswitch.is_served()
         bridge = vswitch.datapath_type_of(config.bridge)
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg, error.details or "is ovsdb-server running?") from error
     if not served:
         raise CniError(NOT_AVAILABLE, "ovs-vswitchd is not running", "start it: systemctl start openvswitch-switch")
-    if not answering:
+    if answering is False:
         raise CniError(NOT_AVAILABLE, "ovs-vswitchd does not answer", "it is stopped or overloaded; see its log")
     if bridge is None:
         create = f"create it: ovs-vsctl add-br {config.bridge}"
@@ -38,4 +40,9 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     if config.ipam_type is not None:
         from . import ipam  # noqa: PLC0415 - a network without addresses needs none of it
 
-        ipam.run("STATUS", invocation, config, deadline)
+        try:
+            ipam.run("STATUS", invocation, config, deadline.shorter(_IPAM_SECONDS))
+        except CniError as error:
+            if error.code in (IPAM_FAILED, TRY_AGAIN_LATER):  # it is not there, or not well
+                raise CniError(NOT_AVAILABLE, error.msg, error.details) from error
+            raise

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from .errors import BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED, TRY_AGAIN_LATER, CniError
-from .ovsdb import Client, TransactionError
+from .forms import UNIX_PATH_BYTES
+from .ovsdb import Client, TransactionError, map_of, mutate, optional, select, set_of, wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _OVS_CNI = "ovs-cni.network.kubevirt.io"
 USERSPACE = "netdev"
 
 # How long the answer of ovs-vswitchd's control socket may take. It answers in a millisecond when it is well.
-_CONTROL_SECONDS = 0.4
+_CONTROL_SECONDS = 0.5
+# How long somebody else may hold the lock who, like us, only asks for it.
+_LOCK_SECONDS = 0.03
 # What is kept of a deadline for finding out why ovs-vswitchd did not answer, and for saying so.
 _DIAGNOSIS_SECONDS = 0.2
 
@@ -37,10 +40,10 @@ class Port:
         self.uuid: str = row["_uuid"][1]
         self.name: str = row["name"]
         self.external_ids: dict[str, str] = dict(row["external_ids"][1])
-        self.tag: int | None = _optional(row["tag"])
-        self.trunks: list[int] = _set(row["trunks"])
-        self.cvlans: list[int] = _set(row["cvlans"])
-        self.vlan_mode: str | None = _optional(row["vlan_mode"])
+        self.tag: int | None = optional(row["tag"])
+        self.trunks: list[int] = set_of(row["trunks"])
+        self.cvlans: list[int] = set_of(row["cvlans"])
+        self.vlan_mode: str | None = optional(row["vlan_mode"])
         self.interface_type = interface_type  # None: there is no such interface row
 
 
@@ -66,16 +69,12 @@ class Vswitch:
 
     def __init__(self, address: str, deadline: Deadline) -> None:
         self._client = Client(address, deadline)
-        self._inserting: tuple[int, int] | None = None  # requests: the rows, and the question for the OpenFlow number
-        self._inserted: str | None = None  # UUID of the Port row
+        self._requests: tuple[int, int] | None = None  # the rows, and the question for the OpenFlow number
+        self._inserted: str | None = None  # UUID of the Port row that was sent
 
     def use(self, deadline: Deadline) -> None:
         """Go on under another deadline."""
         self._client.deadline = deadline
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
 
     def datapath_type_of(self, bridge: str) -> str | None:
         """The datapath type of a bridge, "" for the kernel's; None if there is no such bridge."""
@@ -92,19 +91,19 @@ class Vswitch:
         bridges, ports, interfaces, counters = self._transact(
             _select_bridge(config.bridge),
             _select_ports([["name", "==", name]]),
-            _select("Interface", [["name", "==", name]], ["type"]),
-            _select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
+            select("Interface", [["name", "==", name]], ["type"]),
+            select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
         )
+        if not counters:
+            raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")
         if not bridges:
             raise bridge_not_found(config.bridge)
         # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
         # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
         # report the old OpenFlow number for it.
-        deadline = self._client.deadline
         wanted = counters[0]["next_cfg"]
-        if counters[0]["cur_cfg"] < wanted and not self.wait_until_configured(
-            wanted, deadline.shorter(deadline.remaining() - _DIAGNOSIS_SECONDS)
-        ):
+        waiting = self._client.deadline.shorter(self._patience(config))
+        if counters[0]["cur_cfg"] < wanted and not self.wait_until_configured(wanted, waiting):
             raise self._not_answered("carried out earlier changes")
         return bridges[0]["datapath_type"], Port(ports[0], _type_of(interfaces)) if ports else None
 
@@ -121,25 +120,28 @@ class Vswitch:
         port: dict[str, Any] = {
             "name": name,
             "interfaces": ["named-uuid", "interface"],
-            "external_ids": _map({**config.external_ids, **attachment.external_ids}),
+            "external_ids": map_of({**config.external_ids, **attachment.external_ids}),
         }
         if config.vlan is not None:
             port["tag"] = config.vlan
             port["vlan_mode"] = "access"
         this_bridge = [["name", "==", config.bridge]]
+        # The row's UUID is chosen here (ovsdb-server(7) section 5.2.1), so that it can be removed again without waiting
+        # for an answer to this.
+        self._inserted = _random_uuid()
         insert = self._client.send_transaction(
             _DATABASE,
             [
                 # Without this, a bridge that was removed in the meantime would go unnoticed: the mutation below
                 # would match nothing, and the unreferenced rows would vanish when the transaction ends.
-                _wait("Bridge", this_bridge, "==", {"name": config.bridge}, 0),
+                wait("Bridge", this_bridge, "==", {"name": config.bridge}, 0),
                 {"op": "insert", "table": "Interface", "uuid-name": "interface", "row": interface},
-                {"op": "insert", "table": "Port", "uuid-name": "port", "row": port},
-                _mutate("Bridge", this_bridge, ["ports", "insert", ["set", [["named-uuid", "port"]]]]),
+                {"op": "insert", "table": "Port", "uuid": self._inserted, "row": port},
+                mutate("Bridge", this_bridge, ["ports", "insert", ["set", [["uuid", self._inserted]]]]),
             ],
         )
-        # ovsdb-server carries out one connection's transactions in order, so this one sees the row of the first.
-        self._inserting = insert, self._send_ofport_question(name, config.link_wait)
+        # ovsdb-server begins one connection's requests in their order, so this one sees the row of the first.
+        self._requests = insert, self._send_ofport_question(name, self._patience(config))
 
     def finish_insert(self, attachment: Attachment, config: NetworkConfig) -> None:
         """Wait until ovs-vswitchd has given the port an OpenFlow number.
@@ -149,13 +151,13 @@ class Vswitch:
                 when it gave no answer in time.
         """
         name = attachment.port_name
-        if self._inserting is None:
+        if self._requests is None:
             raise RuntimeError("finish_insert without begin_insert")
-        insert, question = self._inserting
+        insert, question = self._requests
         try:
-            self._inserted = self._client.receive_transaction(insert)[2]["uuid"][1]
+            self._client.receive_transaction(insert)
         except TransactionError as error:
-            self._inserting = None  # nothing was inserted, so there is nothing to withdraw
+            self._inserted = None  # there is nothing to withdraw
             if error.error == "timed out":
                 raise bridge_not_found(config.bridge) from error
             if error.error == "constraint violation":
@@ -171,32 +173,28 @@ class Vswitch:
             raise self._not_answered(f"taken port {name!r}") from error
         if not rows:
             raise CniError(TRY_AGAIN_LATER, f"port {name!r} was removed while it was being attached")
-        if rows[0]["ofport"] == -1 or _optional(rows[0]["error"]):
-            reason = _optional(rows[0]["error"]) or "it gives no reason; see its log"
+        if rows[0]["ofport"] == -1 or optional(rows[0]["error"]):
+            reason = optional(rows[0]["error"]) or "it gives no reason; see its log"
             raise CniError(PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {config.bridge!r}", str(reason))
 
     def withdraw(self) -> int | None:
         """Take back what `begin_insert` sent, however far it came; returns what `remove` returns."""
-        if self._inserting is None:
-            return None
-        try:
-            if self._inserted is None:
-                self._inserted = self._client.receive_transaction(self._inserting[0])[2]["uuid"][1]
-        except TransactionError:
-            return None  # then nothing was inserted
-        return self._remove_by_uuid([self._inserted])
+        # Whatever became of the insertion, this is carried out after it, even if the answers come too late for us.
+        return None if self._inserted is None else self._remove_by_uuid([self._inserted])
 
-    def _send_ofport_question(self, name: str, at_most: float | None) -> int:
+    def _patience(self, config: NetworkConfig) -> float:
+        """How many seconds to wait for ovs-vswitchd."""
+        left = self._client.deadline.remaining() - _DIAGNOSIS_SECONDS
+        return max(0.001, left if config.link_wait is None else min(left, config.link_wait))
+
+    def _send_ofport_question(self, name: str, seconds: float) -> int:
         this = [["name", "==", name]]
-        seconds = self._client.deadline.remaining() - _DIAGNOSIS_SECONDS
-        if at_most is not None:
-            seconds = min(seconds, at_most)
         milliseconds = max(1, int(seconds * 1000))
         return self._client.send_transaction(
             _DATABASE,
             [
-                _wait("Interface", this, "!=", {"ofport": ["set", []]}, milliseconds),
-                _select("Interface", this, ["ofport", "error"]),
+                wait("Interface", this, "!=", {"ofport": ["set", []]}, milliseconds),
+                select("Interface", this, ["ofport", "error"]),
             ],
         )
 
@@ -214,7 +212,7 @@ class Vswitch:
         """
         wanted = attachment.identity
         recorded, named = self._ports(
-            [["external_ids", "includes", _map(wanted)]],
+            [["external_ids", "includes", map_of(wanted)]],
             [["name", "==", attachment.port_name]],
         )
         # A port of our name is ours unless what is recorded says otherwise: the record may be incomplete
@@ -225,11 +223,11 @@ class Vswitch:
         if found or not attachment.netns:
             return found, foreign
         ovs_cni = {"owner": _OVS_CNI, "contNetns": attachment.netns, "contIface": attachment.ifname}
-        return self._ports([["external_ids", "includes", _map(ovs_cni)]])[0], foreign
+        return self._ports([["external_ids", "includes", map_of(ovs_cni)]])[0], foreign
 
     def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
         """Every port whose external_ids include these."""
-        return self._ports([["external_ids", "includes", _map(owner_and_network)]])[0]
+        return self._ports([["external_ids", "includes", map_of(owner_and_network)]])[0]
 
     def remove(self, ports: list[Port]) -> int | None:
         """Remove ports from whatever bridge has them. Those that are gone already do not matter.
@@ -245,11 +243,11 @@ class Vswitch:
         operations = []
         for uuid in uuids:
             this = ["set", [["uuid", uuid]]]
-            operations.append(_mutate("Bridge", [["ports", "includes", this]], ["ports", "delete", this]))
+            operations.append(mutate("Bridge", [["ports", "includes", this]], ["ports", "delete", this]))
         # The Port and Interface rows go by themselves: nothing refers to them any more (RFC 7047 section 3.2, isRoot).
         # Raising next_cfg asks ovs-vswitchd to tell, in cur_cfg, when it has caught up.
-        operations.append(_mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]))
-        operations.append(_select("Open_vSwitch", [], ["next_cfg"]))
+        operations.append(mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]))
+        operations.append(select("Open_vSwitch", [], ["next_cfg"]))
         results = self._client.transact(_DATABASE, operations)
         rows = results[-1]["rows"]
         return rows[0]["next_cfg"] if rows else None  # none: somebody emptied the database, so no ovs-vswitchd uses it
@@ -257,7 +255,7 @@ class Vswitch:
     def wait_until_configured(self, number: int | None, deadline: Deadline) -> bool:
         """Wait until ovs-vswitchd has done everything up to `next_cfg` being `number`; False if time runs out."""
         while number is not None:
-            (rows,) = self._transact(_select("Open_vSwitch", [], ["cur_cfg"]))
+            (rows,) = self._transact(select("Open_vSwitch", [], ["cur_cfg"]))
             current = rows[0]["cur_cfg"] if rows else number
             if current >= number:
                 break
@@ -265,7 +263,7 @@ class Vswitch:
             if not left:
                 return False
             try:
-                self._client.transact(_DATABASE, [_wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)])
+                self._client.transact(_DATABASE, [wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)])
             except TransactionError as error:
                 if error.error != "timed out":
                     raise
@@ -278,17 +276,17 @@ class Vswitch:
         """A port as Open vSwitch has it; None if there is none of that name."""
         ports, interfaces = self._transact(
             _select_ports([["name", "==", name]]),
-            _select("Interface", [["name", "==", name]], ["type", "ofport", "error"]),
+            select("Interface", [["name", "==", name]], ["type", "ofport", "error"]),
         )
         if not ports:
             return None
         port = Port(ports[0], _type_of(interfaces))
         this = ["set", [["uuid", port.uuid]]]
-        (bridges,) = self._transact(_select("Bridge", [["ports", "includes", this]], ["name"]))
+        (bridges,) = self._transact(select("Bridge", [["ports", "includes", this]], ["name"]))
         bridge = bridges[0]["name"] if bridges else None
         if not interfaces:
             return PortState(port, bridge, None, "its interface row is missing")
-        return PortState(port, bridge, _optional(interfaces[0]["ofport"]), _optional(interfaces[0]["error"]))
+        return PortState(port, bridge, optional(interfaces[0]["ofport"]), optional(interfaces[0]["error"]))
 
     def is_served(self) -> bool:
         """Whether an ovs-vswitchd is running on this database.
@@ -297,22 +295,25 @@ class Vswitch:
         once (or leaving the queue for it) lets an ovs-vswitchd that is just starting have it.
         """
         answer = self._client.call("lock", ["ovs_vswitchd"])
+        # Somebody else who asks just now holds it for an instant; then it is our turn at once.
+        held = answer.get("locked") is False and not self._client.is_notified("locked", _LOCK_SECONDS)
         self._client.call("unlock", ["ovs_vswitchd"])
-        return isinstance(answer, dict) and answer.get("locked") is False
+        return held
 
-    def is_answering(self) -> bool:
+    def is_answering(self) -> bool | None:
         """Whether the ovs-vswitchd beside a local database answers; a stopped process holds its lock, but does not.
 
-        True where that cannot be known: the database is not on this machine, or the control socket is elsewhere.
+        None where that cannot be known: the database is not on this machine, or the control socket is elsewhere.
         """
         kind, _, path = self._client.address.partition(":")
         if kind != "unix":
-            return True
+            return None
         folder = os.path.dirname(path)
-        sockets = [n for n in os.listdir(folder) if n.startswith("ovs-vswitchd.") and n.endswith(".ctl")]
+        sockets = [f"{folder}/{name}" for name in os.listdir(folder) if name.startswith("ovs-vswitchd.")]
+        sockets = [name for name in sockets if name.endswith(".ctl") and len(os.fsencode(name)) <= UNIX_PATH_BYTES]
         for name in sockets:  # more than one where an earlier ovs-vswitchd was killed; nobody listens there
             try:
-                control = Client(f"unix:{folder}/{name}", self._client.deadline.shorter(_CONTROL_SECONDS))
+                control = Client(f"unix:{name}", self._client.deadline.shorter(_CONTROL_SECONDS))
             except CniError:
                 continue
             try:
@@ -322,7 +323,7 @@ class Vswitch:
                 continue
             finally:
                 control.close()
-        return not sockets
+        return False if sockets else None
 
     def _transact(self, *operations: dict[str, Any]) -> list[list[dict[str, Any]]]:
         """The rows of each of these selects."""
@@ -334,7 +335,7 @@ class Vswitch:
         names = {row["name"] for rows in found for row in rows}
         types = {}
         if names:
-            interfaces = self._transact(*(_select("Interface", [["name", "==", name]], ["type"]) for name in names))
+            interfaces = self._transact(*(select("Interface", [["name", "==", name]], ["type"]) for name in names))
             types = {name: _type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
         return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
 
@@ -346,47 +347,20 @@ def bridge_not_found(bridge: str) -> CniError:
     )
 
 
+def _random_uuid() -> str:
+    """A UUID of version 4 (RFC 4122); the module `uuid` would be slow to import."""
+    value = int.from_bytes(os.urandom(16), "big") & ~(0xF000 << 64) & ~(3 << 62) | 0x4000 << 64 | 2 << 62
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
 def _type_of(interfaces: list[dict[str, Any]]) -> str | None:
     return interfaces[0]["type"] if interfaces else None
 
 
-def _select(table: str, where: list[Any], columns: list[str]) -> dict[str, Any]:
-    return {"op": "select", "table": table, "where": where, "columns": columns}
-
-
 def _select_bridge(name: str) -> dict[str, Any]:
-    return _select("Bridge", [["name", "==", name]], ["datapath_type"])
+    return select("Bridge", [["name", "==", name]], ["datapath_type"])
 
 
 def _select_ports(where: list[Any]) -> dict[str, Any]:
-    return _select("Port", where, ["_uuid", "name", "external_ids", "tag", "trunks", "cvlans", "vlan_mode"])
-
-
-def _wait(table: str, where: list[Any], until: str, row: dict[str, Any], milliseconds: int) -> dict[str, Any]:
-    return {
-        "op": "wait",
-        "table": table,
-        "where": where,
-        "columns": list(row),
-        "until": until,
-        "rows": [row],
-        "timeout": milliseconds,
-    }
-
-
-def _mutate(table: str, where: list[Any], mutation: list[Any]) -> dict[str, Any]:
-    return {"op": "mutate", "table": table, "where": where, "mutations": [mutation]}
-
-
-def _map(values: dict[str, str]) -> list[Any]:
-    return ["map", [[key, value] for key, value in values.items()]]
-
-
-def _set(value: Any) -> Any:
-    """OVSDB writes a set of one element as that element, and any other as ["set", […]]."""
-    return value[1] if isinstance(value, list) else [value]
-
-
-def _optional(value: Any) -> Any:
-    """OVSDB writes an optional value as itself, or as the empty set when there is none."""
-    return None if isinstance(value, list) else value
+    return select("Port", where, ["_uuid", "name", "external_ids", "tag", "trunks", "cvlans", "vlan_mode"])

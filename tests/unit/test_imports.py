@@ -29,7 +29,8 @@ OURS = {"cni_ovs"} | {
         *("plugin.jsontext", "plugin.log", "plugin.deadline", "plugin.netlink", "plugin.attachment"),
     )
 }
-CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "delete", "devices", "devices.veth", "netns")}
+CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "devices", "devices.veth", "netns")}
+DELETE = {"cni_ovs.plugin.delete"}
 ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "result")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
 
@@ -155,16 +156,16 @@ def test_add_of_an_internal_port_loads_only_what_is_listed() -> None:
 
 def test_del_loads_only_what_is_listed() -> None:
     loaded = loaded_by(imported("main", "protocol", "delete", "devices.veth"))
-    assert_only(loaded, CHANGING)
+    assert_only(loaded, DELETE, CHANGING)
     loaded = loaded_by(imported("main", "protocol", "delete", "devices.veth", "devices.internal", "ipam"))
-    assert_only(loaded, CHANGING, IPAM, {"cni_ovs.plugin.devices.internal"})
+    assert_only(loaded, DELETE, CHANGING, IPAM, {"cni_ovs.plugin.devices.internal"})
 
 
 @pytest.mark.parametrize("command", ["STATUS", "CHECK", "GC"])
 def test_the_other_commands_load_only_what_is_listed(command: str) -> None:
     own = {"STATUS": "status", "CHECK": "check", "GC": "gc"}[command]
     loaded = loaded_by(imported("main", "protocol", own))
-    assert_only(loaded, ADD, CHANGING, {f"cni_ovs.plugin.{own}"})
+    assert_only(loaded, ADD, CHANGING, {f"cni_ovs.plugin.{own}"}, DELETE if command == "GC" else set())
 
 
 @pytest.mark.parametrize(("command", "code"), [("ADD", 4), ("DEL", 11), ("STATUS", 50)])
@@ -174,7 +175,7 @@ def test_carrying_out_a_command_loads_no_more_than_importing_it(
 ) -> None:
     # Even where it ends with an error: only mistakes in the configuration may cost more.
     loaded = loaded_by(invoked(command, EVERY_KEY | ipam, f'"code": {code},'))
-    own = {"cni_ovs.plugin.status"} if command == "STATUS" else set()
+    own = {"STATUS": {"cni_ovs.plugin.status"}, "DEL": DELETE}.get(command, set())
     assert_only(loaded, ADD, CHANGING, IPAM, own)
 
 

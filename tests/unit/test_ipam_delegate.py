@@ -148,10 +148,10 @@ def test_a_plugin_may_be_killed_by_a_broken_pipe_of_its_own(plugin: Plugin) -> N
     assert not ignored >> (signal.SIGPIPE - 1) & 1
 
 
-def test_stderr_is_passed_on(plugin: Plugin, capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_is_passed_on(plugin: Plugin, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     plugin.write(f"echo 'a warning' >&2; printf 'caf\\351\\n' >&2; echo '{ANSWER}'")
     plugin.add()
-    assert capfd.readouterr().err == "a warning\ncaf\\xe9\n"
+    assert capfdbinary.readouterr().err == b"a warning\ncaf\xe9\n"
 
 
 @pytest.mark.parametrize("command", ["DEL", "CHECK", "GC", "STATUS"])
@@ -201,7 +201,7 @@ def test_a_plugin_that_is_not_there_is_named_with_the_path(plugin: Plugin, kind:
     assert "'plugin'" in error.msg and str(plugin.folder) in error.msg
 
 
-@pytest.mark.parametrize("path", ["", ":", "\udcff", "/nonexistent:::"])
+@pytest.mark.parametrize("path", [":", "\udcff", "/nonexistent:::"])
 def test_a_path_that_leads_nowhere_is_told(path: str) -> None:
     with pytest.raises(CniError) as caught:
         ipam.find("plugin", path)

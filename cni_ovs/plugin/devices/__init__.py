@@ -1,6 +1,6 @@
 """The kinds of port: one file each, all with the functions of `Device`.
 
-A new kind is a file here, its name in config.INTERFACE_TYPES, and a line in `of`.
+A new kind is a file here, its name in forms.INTERFACE_TYPES, and a line in `of`.
 """
 
 from __future__ import annotations
