@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from .netns import Namespace
     from .result import Result
 
-# Duplicate address detection asks once and then listens for the retransmission time. The kernel's second is meant for
-# any medium (RFC 4862); on a switch an answer takes less than a millisecond, and a pod should not wait.
+# Duplicate address detection asks, and then listens for the retransmission time. The kernel's one question and one
+# second are meant for any medium (RFC 4862). On a switch an answer takes less than a millisecond, and a pod should
+# not wait; but ovs-vswitchd may be busy for a tenth of a second, or still have flows that do not know the new port.
+# So: three questions, and 0.3 seconds in all.
+_DAD_QUESTIONS = "3"
 _DAD_LISTEN_MS = "100"
 
 
@@ -112,6 +115,7 @@ def _shorten_duplicate_detection(name: str) -> dict[str, str]:
     """Make duplicate address detection quick; returns the settings to restore."""
     original = {}
     for key, value in (
+        (f"ipv6/conf/{name}/dad_transmits", _DAD_QUESTIONS),
         (f"ipv6/neigh/{name}/retrans_time_ms", _DAD_LISTEN_MS),
         (f"ipv6/conf/{name}/router_solicitation_delay", "0"),  # also bounds the random delay before the question
     ):
