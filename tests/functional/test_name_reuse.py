@@ -56,3 +56,43 @@ def _waits(pid: int) -> bool:
     process = Path(f"/proc/{pid}")
     children = [Path(f"/proc/{child}") for child in (process / f"task/{pid}/children").read_text().split()]
     return any("poll" in (folder / "wchan").read_text() for folder in (process, *children))
+
+
+@pytest.mark.contract(13)
+@pytest.mark.one_target
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("namespace", ["gone", "there"])
+def test_what_an_add_without_a_del_left_behind_is_replaced(node: Node, kind: str, namespace: str) -> None:
+    """The container got another namespace under the same id, as after a restart of the node."""
+    peer = node.attached(ipam=node.host_local())
+    pod = node.attached(interface_type=kind, ipam=node.host_local())
+    before = pod.sandbox
+    if namespace == "gone":
+        before.delete()
+    pod.sandbox = node.sandbox()
+    pod.netns = pod.sandbox.path
+    added = pod.add().ok()
+    assert "left behind" in added.stderr
+    assert node.port(pod)["external_ids"]["contNetns"] == pod.netns
+    pod.sandbox.run("ping", "-n", "-c", "2", "-W", "2", peer.addresses[0])
+    if namespace == "there":
+        assert list(before.links()) == ["lo"]
+    pod.delete().silent()
+    peer.delete().silent()
+    node.assert_nothing_left()
+
+
+@pytest.mark.contract(13)
+@pytest.mark.one_target
+def test_a_port_of_our_name_that_belongs_to_somebody_else_is_left_alone(node: Node) -> None:
+    pod = node.attached(ipam=node.host_local())
+    name = node.port(pod)["name"]
+    node.openvswitch.vsctl("--no-wait", "set", "Port", name, "external_ids:contID=another")
+    stranger = node.sandbox()
+    pod.netns, pod.sandbox = stranger.path, stranger
+    assert name in pod.add().error(102)["msg"]
+    assert node.openvswitch.row("Port", name)["external_ids"]["contID"] == "another"
+    assert node.host.link(name).kind == "veth"
+    node.openvswitch.vsctl("set", "Port", name, f"external_ids:contID={pod.container_id}")
+    pod.delete().silent()
+    node.assert_nothing_left()
