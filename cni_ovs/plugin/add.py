@@ -170,6 +170,7 @@ def _withdraw(
 def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> Delegate:
     from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
+    ipam.find(config.ipam_type or "", invocation.path)  # if it is not there, there is nothing to undo
     delegate: Delegate | None = None
 
     def release(deadline: Deadline) -> None:

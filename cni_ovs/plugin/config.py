@@ -118,6 +118,9 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
         CniError: INVALID_CONFIG or UNSUPPORTED_FIELD, naming key, value and what is allowed; INVALID_ENVIRONMENT
             for CNI_ARGS.
     """
+    if "plugins" in values and not lenient:
+        hint = "a runtime gives each plugin its own part of it"
+        raise CniError(INVALID_CONFIG, "this is a network configuration list: it has 'plugins'", hint)
     reader = _Reader(values, lenient)
     config = NetworkConfig()
     config.raw = raw
@@ -126,6 +129,9 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     log_level = reader.read("log_level", "info", forms.log_level)
     log_file = reader.read("log_file", None, forms.log_file)
     reader.attempt(None, lambda: _configure_log(log_level, log_file))
+    if not lenient:  # first, because a wrong name may be why another key is missing
+        _report_unknown(values)
+        _report_flat_file()
     config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, forms.timeout)
     config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
     ipam = reader.read("ipam", {}, forms.mapping)
@@ -137,9 +143,6 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     _parse_port(reader, config)
     config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
     reader.attempt(None, lambda: _refuse_later(values, arguments))
-    if not lenient:
-        _report_unknown(values)
-        _report_flat_file()
     return config
 
 

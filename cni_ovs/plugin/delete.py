@@ -35,15 +35,18 @@ class Errors:
         try:
             step()
         except CniError as error:
-            self._found.append(error)
-            log.warning(error.msg)
+            self._add(error)
             return False
         except OSError as error:
             code = KERNEL_REFUSED if isinstance(error, KernelError) else IO_FAILURE
-            self._found.append(CniError(code, f"something cannot be removed: {error}"))
-            log.warning(str(error))
+            self._add(CniError(code, f"something cannot be removed: {error}"))
             return False
         return True
+
+    def _add(self, error: CniError) -> None:
+        if self._found:
+            log.warning(error.msg)  # the first one is logged when it is reported
+        self._found.append(error)
 
     def raise_first(self) -> None:
         """Raise the first error, if there was one."""

@@ -66,11 +66,10 @@ class Namespace:
                 pass
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise CniError(
-                INVALID_ENVIRONMENT,
-                f"CNI_NETNS {path!r} cannot be entered: {reason}",
-                "it must be the path of a network namespace, such as /run/netns/NAME",
-            ) from error
+            hint = "it must be the path of a network namespace, such as /run/netns/NAME"
+            if isinstance(error, PermissionError):
+                hint = "the plugin must run as root"
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} cannot be entered: {reason}", hint) from error
 
     def open_netlink(self, watch: int = 0) -> Netlink:
         """A netlink socket of this namespace, with the notifications that Netlink describes."""

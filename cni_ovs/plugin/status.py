@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import IPAM_FAILED, NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
-from .vswitch import Vswitch
+from .vswitch import START_VSWITCHD, Vswitch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         # The control socket first: an answer there makes the question for the lock superfluous.
         answering = vswitch.is_answering()
         served = answering or vswitch.is_served()
-        bridge = vswitch.datapath_type_of(config.bridge)
+        bridge = vswitch.has_bridge(config.bridge)
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg, error.details or "is ovsdb-server running?") from error
     if not served:
-        raise CniError(NOT_AVAILABLE, "ovs-vswitchd is not running", "start it: systemctl start openvswitch-switch")
+        raise CniError(NOT_AVAILABLE, "ovs-vswitchd is not running", START_VSWITCHD)
     if answering is False:
         raise CniError(NOT_AVAILABLE, "ovs-vswitchd does not answer", "it is stopped or overloaded; see its log")
     if bridge is None:
+        raise CniError(NOT_AVAILABLE, f"ovs-vswitchd has not made bridge {config.bridge!r}", "see its log")
+    if not bridge:
         create = f"create it: ovs-vsctl add-br {config.bridge}"
         raise CniError(NOT_AVAILABLE, f"bridge {config.bridge!r} does not exist in Open vSwitch", create)
     if config.ipam_type is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _DATABASE = "Open_vSwitch"
 _OVS_CNI = "ovs-cni.network.kubevirt.io"
 USERSPACE = "netdev"
+START_VSWITCHD = "start it: systemctl start openvswitch-switch"
 
 # How long the answer of ovs-vswitchd's control socket may take. It answers in a millisecond when it is well.
 _CONTROL_SECONDS = 0.5
@@ -76,10 +77,12 @@ class Vswitch:
         """Go on under another deadline."""
         self._client.deadline = deadline
 
-    def datapath_type_of(self, bridge: str) -> str | None:
-        """The datapath type of a bridge, "" for the kernel's; None if there is no such bridge."""
-        (bridges,) = self._transact(_select_bridge(bridge))
-        return bridges[0]["datapath_type"] if bridges else None
+    def has_bridge(self, name: str) -> bool | None:
+        """Whether there is a bridge of this name; None if there is only its row, and ovs-vswitchd has not made it."""
+        (bridges,) = self._transact(_select_bridge(name))
+        if bridges and _is_made(bridges[0]):
+            return True
+        return None if bridges else False
 
     def prepare(self, attachment: Attachment, config: NetworkConfig) -> tuple[str, Port | None]:
         """See whether a port can be inserted: the datapath type of its bridge, and the port that has its name already.
@@ -105,6 +108,9 @@ class Vswitch:
         waiting = self._client.deadline.shorter(self._patience(config))
         if counters[0]["cur_cfg"] < wanted and not self.wait_until_configured(wanted, waiting):
             raise self._not_answered("carried out earlier changes")
+        if not _is_made(bridges[0]):
+            # Without this, ADD would wait for the port until its time is over.
+            raise self._not_answered(f"made bridge {config.bridge!r}", _not_made_hint(bridges[0]))
         return bridges[0]["datapath_type"], Port(ports[0], _type_of(interfaces)) if ports else None
 
     # Attaching
@@ -198,9 +204,10 @@ class Vswitch:
             ],
         )
 
-    def _not_answered(self, what: str) -> CniError:
-        why = "it runs, but did not answer in time; see its log" if self.is_served() else "ovs-vswitchd is not running"
-        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}: {why}")
+    def _not_answered(self, what: str, hint: str = "it did not answer in time; see its log") -> CniError:
+        if not self.is_served():
+            return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}: it is not running", START_VSWITCHD)
+        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}", hint)
 
     # Finding and removing
 
@@ -359,7 +366,20 @@ def _type_of(interfaces: list[dict[str, Any]]) -> str | None:
 
 
 def _select_bridge(name: str) -> dict[str, Any]:
-    return select("Bridge", [["name", "==", name]], ["datapath_type"])
+    return select("Bridge", [["name", "==", name]], ["name", "datapath_type", "datapath_id"])
+
+
+def _is_made(bridge: dict[str, Any]) -> bool:
+    """Whether ovs-vswitchd has made a bridge: it writes the datapath's id when it has."""
+    return optional(bridge["datapath_id"]) is not None
+
+
+def _not_made_hint(bridge: dict[str, Any]) -> str:
+    """What to do about a bridge that ovs-vswitchd cannot make."""
+    if bridge["datapath_type"] == USERSPACE:
+        return "see its log"
+    command = f"ovs-vsctl set bridge {bridge['name']} datapath_type={USERSPACE}"
+    return f"see its log; where the kernel has no Open vSwitch module: {command}"
 
 
 def _select_ports(where: list[Any]) -> dict[str, Any]:

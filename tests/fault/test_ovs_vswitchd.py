@@ -121,3 +121,22 @@ def test_check_notices_that_ovs_vswitchd_made_a_new_tap_for_an_internal_port(pri
     pod.check().error(106)
     pod.delete().silent()
     private_node.assert_nothing_left()
+
+
+@pytest.mark.contract(23)
+@pytest.mark.one_target
+def test_a_bridge_that_ovs_vswitchd_cannot_make_is_told_at_once(private_node: Node) -> None:
+    """A bridge of a datapath type that there is not, as the kernel's where its module is missing."""
+    node = private_node
+    name = f"{node.bridge}x"
+    node.openvswitch.vsctl("add-br", name, "--", "set", "Bridge", name, "datapath_type=none-such", check=False)
+    pod = node.attachment(bridge=name, ipam=node.host_local())
+    outcome = pod.add()
+    error = outcome.error(11)
+    assert name in error["msg"]
+    assert "datapath_type=netdev" in error["details"]
+    assert outcome.seconds < 2
+    assert name in pod.status().error(50)["msg"]
+    node.openvswitch.vsctl("--no-wait", "del-br", name)
+    pod.delete().silent()
+    node.assert_nothing_left()
