@@ -7,16 +7,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.plugin import REPOSITORY, Json
 
 DEBIAN = "/usr/lib/cni"  # host-local, static and dhcp up to spec version 1.0.0
 TOOLS = os.environ.get("CNI_OVS_TEST_TOOLS") or str(REPOSITORY / ".tools/bin")  # the same ones, 1.1.0 too
 
 
-def cni_path(version: str) -> str:
-    """The folder with IPAM plugins that know a spec version."""
+def cni_path(version: str, *, needed: bool = True) -> str:
+    """The folder with IPAM plugins that know a spec version; where it is needed and not there, the test is skipped."""
     folder = TOOLS if version == "1.1.0" else DEBIAN
-    assert (Path(folder) / "host-local").is_file(), f"{folder}/host-local is missing: run build/setup"
+    if needed and not (Path(folder) / "host-local").is_file():
+        pytest.skip(f"no {folder}/host-local: build/setup installs it, the newer one where there is a Go toolchain")
     return folder
 
 

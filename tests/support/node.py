@@ -95,7 +95,7 @@ class Node:
             sandbox=sandbox or self.sandbox(),
             ifname=ifname,
             args=cni_args,
-            cni_path=cni_path or ipam.cni_path(str(config.get("cniVersion", "0.1.0"))),
+            cni_path=cni_path or ipam.cni_path(str(config.get("cniVersion", "0.1.0")), needed=bool(config.get("ipam"))),
         )
 
     def attached(self, **options: Any) -> Attachment:
