@@ -82,8 +82,7 @@ def detach(
 
     def remove() -> None:
         nonlocal removed, foreign
-        # Not all of the time, or none is left for the address when Open vSwitch does not answer.
-        vswitch = Vswitch(config.socket_file, deadline.shorter(deadline.remaining() / 2))
+        vswitch = open_vswitch(config, deadline)
         ports, foreign = vswitch.ports_of(attachment)
         log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
         remove_ports(vswitch, ports, deadline, wait=wait)
@@ -99,6 +98,11 @@ def detach(
     if config.ipam_type is not None and (reached or config.interface_type != "internal"):
         errors.attempt(lambda: _release(attachment, invocation, config, deadline))
     errors.raise_first()
+
+
+def open_vswitch(config: NetworkConfig, deadline: Deadline) -> Vswitch:
+    """Open vSwitch, for half of the time that is left: when it does not answer, the rest is for the address."""
+    return Vswitch(config.socket_file, deadline.shorter(deadline.remaining() / 2))
 
 
 def remove_ports(vswitch: Vswitch, ports: list[Port], deadline: Deadline, *, wait: bool = False) -> None:

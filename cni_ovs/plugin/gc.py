@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from . import attachment as attachments
 from . import log
-from .delete import Errors, remove_ports
-from .vswitch import Vswitch
+from .delete import Errors, open_vswitch, remove_ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
 def _remove_stale(
     valid: set[tuple[str, str]], invocation: Invocation, config: NetworkConfig, deadline: Deadline, errors: Errors
 ) -> None:
-    vswitch = Vswitch(config.socket_file, deadline)
+    vswitch = open_vswitch(config, deadline)
     for port in vswitch.ports_of_network(attachments.of_network(config.name)):
         recorded = port.external_ids
         if "contID" not in recorded or "contIface" not in recorded:

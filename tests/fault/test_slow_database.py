@@ -137,3 +137,19 @@ def test_a_database_before_its_initialisation_is_asked_again_later(private_node:
     node.host.run("ovsdb-client", "transact", node.openvswitch.remote, transaction)
     assert "not initialised" in pod.add().error(11)["msg"]
     pod.delete().silent()
+
+
+@pytest.mark.contract(24)
+@pytest.mark.one_target
+def test_gc_reaches_the_ipam_plugin_although_the_database_stands_still(private_node: Node) -> None:
+    node = private_node
+    ipam = node.scripted_ipam()
+    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder), timeout=4)
+    node.openvswitch.ovsdb_server.freeze()
+    try:
+        outcome = pod.gc(**{"cni.dev/valid-attachments": []})
+        outcome.error(11)
+        assert outcome.seconds < 5
+        assert ipam.calls == ["GC"]
+    finally:
+        node.openvswitch.ovsdb_server.thaw()
