@@ -68,15 +68,23 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
+    vswitch = Vswitch(config.socket_file, deadline)
+    vswitch.begin_prepare(attachment, config)
     inside = sandbox.open_netlink()
     host = Netlink()
-    vswitch = Vswitch(config.socket_file, deadline)
-    datapath_type, existing = vswitch.prepare(attachment, config)
-    if inside.link(attachment.ifname) is not None:
+    is_taken = inside.link(attachment.ifname) is not None
+    datapath_type, existing = vswitch.finish_prepare(config)
+    if is_taken:
         raise devices.taken(attachment)
     if existing is not None:
         _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
+
+    def connect() -> Ends:
+        ends = device.connect(host, sandbox, inside, attachment, config)
+        if datapath_type == USERSPACE:
+            _switch_off_offload(inside, ends.container.name)
+        return ends
 
     def bring_up() -> None:
         device.bring_up(host, inside, ends, deadline)
@@ -91,11 +99,12 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, undo)
+        if not device.GOES_WITH_ITS_ROW:
+            ends = connect()  # while ovs-vswitchd is at work
         vswitch.finish_insert(attachment, config)
         log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
-        ends = device.connect(host, sandbox, inside, attachment, config)
-        if datapath_type == USERSPACE:
-            _switch_off_offload(sandbox, ends.container.name)
+        if device.GOES_WITH_ITS_ROW:
+            ends = connect()
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface, which therefore has to be there and up.
             bring_up()
@@ -187,13 +196,12 @@ def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> D
     return delegate
 
 
-def _switch_off_offload(sandbox: Namespace, name: str) -> None:
+def _switch_off_offload(inside: Netlink, name: str) -> None:
     """The userspace datapath passes packets on as they are, and the kernel leaves TCP checksums to the device."""
     from .ethtool import switch_off_transmit_checksum  # noqa: PLC0415 - the kernel datapath needs none of it
 
     try:
-        with sandbox:
-            switch_off_transmit_checksum(name)
+        switch_off_transmit_checksum(inside.fileno(), name)
     except OSError as error:
         raise CniError(
             KERNEL_REFUSED,

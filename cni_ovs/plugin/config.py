@@ -6,7 +6,7 @@ DEL fail for ever, so there a wrong value is logged and replaced by its default.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from . import forms, log
 from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
@@ -294,9 +294,17 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
     return None
 
 
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def _report_flat_file() -> None:
     for path in _FLAT_FILES:
-        if os.path.exists(path):
+        if _exists(path):
             log.warning(f"{path} (ovs-cni's) is not supported and is ignored; put its values into the configuration")
 
 
@@ -305,10 +313,10 @@ def _report_unknown(values: dict[str, Any]) -> None:
     for key in values:
         if key.lower() in known or key.startswith("cni.dev/"):
             continue
-        from difflib import get_close_matches  # noqa: PLC0415 - start-up time, for a mistake that is rare
+        from .spelling import nearest  # noqa: PLC0415 - start-up time, for a mistake that is rare
 
-        close = get_close_matches(key, sorted(_KNOWN), 1)
+        close = nearest(key, _KNOWN)
         log.warning(
             f"unknown key {key!r} in the network configuration is ignored"
-            + (f"; did you mean {close[0]!r}?" if close else "")
+            + (f"; did you mean {close!r}?" if close else "")
         )

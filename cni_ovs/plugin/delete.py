@@ -123,10 +123,10 @@ def _destroy_orphan(attachment: Attachment) -> None:
     from .devices.internal import destroy_orphan  # noqa: PLC0415 - a veth has none
 
     try:
-        sandbox = Namespace(attachment.netns)
+        inside = Namespace(attachment.netns).open_netlink()
     except CniError:
         return  # the namespace has gone, and the device with it
-    destroy_orphan(sandbox.open_netlink(), attachment.port_name)
+    destroy_orphan(inside, attachment.port_name)
 
 
 def _release(attachment: Attachment, invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:

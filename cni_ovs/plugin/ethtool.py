@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import struct
-from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
+import _struct
 from fcntl import ioctl
 
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _ETHTOOL_STXCSUM = 0x17  # linux/ethtool.h
 
 
-def switch_off_transmit_checksum(interface: str) -> None:
-    """`ethtool -K INTERFACE tx off`, in the namespace that this process is in.
+def switch_off_transmit_checksum(socket: int, interface: str) -> None:
+    """`ethtool -K INTERFACE tx off`, in the namespace of a socket of whatever kind.
 
     Raises:
         OSError: the kernel refused.
     """
-    value = struct.pack("=II", _ETHTOOL_STXCSUM, 0)  # struct ethtool_value: cmd, data
+    value = _struct.pack("=II", _ETHTOOL_STXCSUM, 0)  # struct ethtool_value: cmd, data
     # The request holds a pointer to it, which the kernel only reads. CPython keeps the content of `bytes` at the end of
     # the object, before a final NUL. `array` would tell its address openly, but importing it imports collections.abc.
     address = id(value) + bytes.__basicsize__ - 1
-    request = struct.pack("16sP", os.fsencode(interface), address)  # struct ifreq: ifr_name, ifr_data
-    control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
-    try:
-        ioctl(control.fileno(), _SIOCETHTOOL, request.ljust(40, b"\0"))
-    finally:
-        control.close()
+    request = _struct.pack("16sP", interface.encode(), address)  # struct ifreq: ifr_name, ifr_data
+    ioctl(socket, _SIOCETHTOOL, request.ljust(40, b"\0"))

@@ -6,7 +6,7 @@ its own that is killed when our time is over, and what it leaves running holds n
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 from _signal import SIGKILL, SIGPIPE  # type: ignore[import-not-found] # see main.py
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # An address is a few hundred bytes. What is beyond this is read and thrown away.
 _LARGEST_ANSWER = 1 << 20
 _KILL_SECONDS = 0.1
+_S_IFMT, _S_IFREG = 0o170000, 0o100000  # linux/stat.h
 
 
 class Delegate:
@@ -56,35 +57,35 @@ class Delegate:
         environment.update(instead or {})
         environment["CNI_COMMAND"] = command
         program = find(self.type, invocation.path)
-        stdin = os.memfd_create("cni-ovs-stdin")  # a file, not a pipe: it takes the whole text at once
-        self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
-        self._stderr, stderr = os.pipe2(os.O_CLOEXEC)
+        stdin = posix.memfd_create("cni-ovs-stdin")  # a file, not a pipe: it takes the whole text at once
+        self._stdout, stdout = posix.pipe2(posix.O_CLOEXEC)
+        self._stderr, stderr = posix.pipe2(posix.O_CLOEXEC)
         try:
             _write_all(stdin, config.raw)
-            os.lseek(stdin, 0, os.SEEK_SET)
-            self._pid = os.posix_spawn(
+            posix.lseek(stdin, 0, 0)
+            self._pid = posix.posix_spawn(
                 program,
                 [program],
                 environment,
                 file_actions=[
-                    (os.POSIX_SPAWN_DUP2, stdin, 0),
-                    (os.POSIX_SPAWN_DUP2, stdout, 1),
-                    (os.POSIX_SPAWN_DUP2, stderr, 2),
+                    (posix.POSIX_SPAWN_DUP2, stdin, 0),
+                    (posix.POSIX_SPAWN_DUP2, stdout, 1),
+                    (posix.POSIX_SPAWN_DUP2, stderr, 2),
                 ],
                 setpgroup=0,
                 setsigdef=[SIGPIPE],  # Python ignores it, and a child would inherit that
             )
         except OSError as error:
-            os.close(self._stdout)
-            os.close(self._stderr)
+            posix.close(self._stdout)
+            posix.close(self._stderr)
             raise CniError(IPAM_FAILED, f"IPAM plugin {program!r} cannot be started: {error.strerror}") from error
         finally:
             for fd in (stdin, stdout, stderr):
-                os.close(fd)
+                posix.close(fd)
         try:
-            self._process = os.pidfd_open(self._pid)
+            self._process = posix.pidfd_open(self._pid)
         except OSError:
-            os.killpg(self._pid, SIGKILL)
+            posix.killpg(self._pid, SIGKILL)
             raise
 
     def finish(self, deadline: Deadline) -> Any:
@@ -105,7 +106,7 @@ class Delegate:
                 if self._process in ready:
                     watched.discard(self._process)
                     for fd in (self._stdout, self._stderr):
-                        os.set_blocking(fd, False)  # take what is there, and no more
+                        posix.set_blocking(fd, False)  # take what is there, and no more
                 for fd in (self._stdout, self._stderr):
                     if fd in ready or self._process not in watched:
                         data, ended = _read_available(fd, until_empty=self._process not in watched)
@@ -116,7 +117,7 @@ class Delegate:
                         else:
                             last_words = (last_words + data)[-1000:]
                             log.pass_on(data)
-            status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            status = posix.waitstatus_to_exitcode(posix.waitpid(self._pid, 0)[1])
             self._pid = 0
         finally:
             self._close()
@@ -138,18 +139,18 @@ class Delegate:
         if self._pid:
             self._kill()
         for fd in (self._stdout, self._stderr, self._process):
-            os.close(fd)
+            posix.close(fd)
 
     def _kill(self) -> None:
         try:
-            os.killpg(self._pid, SIGKILL)
+            posix.killpg(self._pid, SIGKILL)
         except ProcessLookupError:
             pass  # it has just ended
         try:
             Deadline(_KILL_SECONDS).wait("waiting for the end of a killed process", (self._process, READABLE))
         except CniError:
             pass  # it hangs in the kernel (a dead network file system, say); when we end, it is init's
-        os.waitpid(self._pid, os.WNOHANG)
+        posix.waitpid(self._pid, posix.WNOHANG)
         self._pid = 0
 
     def _judge(self, status: int, answer: bytes, last_words: str) -> Any:
@@ -205,6 +206,13 @@ def run(
     Delegate(command, invocation, config, instead).finish(deadline)
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return bool(posix.stat(path).st_mode & _S_IFMT == _S_IFREG)
+    except (OSError, ValueError):
+        return False
+
+
 def find(name: str, path: str) -> str:
     """The first regular file of that name in the folders of CNI_PATH.
 
@@ -215,7 +223,7 @@ def find(name: str, path: str) -> str:
         raise missing_variables(["CNI_PATH"])
     for folder in path.split(":"):
         candidate = f"{folder}/{name}"
-        if folder and os.path.isfile(candidate):
+        if folder and _is_file(candidate):
             return candidate
     raise CniError(
         IPAM_FAILED,
@@ -239,7 +247,7 @@ def _environment(invocation: Invocation) -> dict[str, str]:
 
 def _write_all(fd: int, data: bytes) -> None:
     while data:
-        data = data[os.write(fd, data) :]
+        data = data[posix.write(fd, data) :]
 
 
 def _read_available(fd: int, *, until_empty: bool) -> tuple[bytes, bool]:
@@ -247,7 +255,7 @@ def _read_available(fd: int, *, until_empty: bool) -> tuple[bytes, bool]:
     found = b""
     while True:
         try:
-            part = os.read(fd, 1 << 16)
+            part = posix.read(fd, 1 << 16)
         except BlockingIOError:
             return found, False
         found += part

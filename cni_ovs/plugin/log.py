@@ -6,7 +6,7 @@ the little of it that a short-lived process needs.
 
 from __future__ import annotations
 
-import os
+import posix
 import select
 import time
 
@@ -36,8 +36,8 @@ def configure(level: str, path: str | None) -> None:
     _Log.threshold = LEVELS.index(level)
     if path is not None and _Log.file is None:
         # O_NONBLOCK: opening a FIFO without a reader must not stop us.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        _Log.file = os.open(path, flags, 0o600)
+        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+        _Log.file = posix.open(path, flags, 0o600)
 
 
 def _write(level: int, text: str) -> None:
@@ -48,7 +48,7 @@ def _write(level: int, text: str) -> None:
     if _Log.file is not None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
-            os.write(_Log.file, f"{stamp} [{os.getpid()}] {line}".encode(errors="backslashreplace"))
+            posix.write(_Log.file, f"{stamp} [{posix.getpid()}] {line}".encode(errors="backslashreplace"))
         except OSError:
             pass  # a full disk neither
 
@@ -63,7 +63,7 @@ def pass_on(data: bytes) -> None:
                 _Log.unread = True
                 return
             # A pipe that is ready takes this much without blocking.
-            data = data[os.write(2, data[: select.PIPE_BUF]) :]
+            data = data[posix.write(2, data[: select.PIPE_BUF]) :]
         except OSError:
             _Log.unread = True
 

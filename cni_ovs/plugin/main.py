@@ -6,7 +6,7 @@ No other file touches these; what goes to stderr goes through log.py.
 from __future__ import annotations
 
 import gc
-import os
+import posix
 import sys
 
 # `signal` would import `enum` (docs/design.md); typeshed knows only `signal`.
@@ -21,6 +21,8 @@ from .errors import IO_FAILURE, CniError
 
 # A configuration is a few hundred bytes; Kubernetes allows 1 MiB for an object.
 _LARGEST_CONFIG = 4 << 20
+# What the kernel passes on is bytes. What is not UTF-8 among them comes back as it was when a variable is passed on.
+_ANY_BYTES = ("utf-8", "surrogateescape")
 # For a runtime that reads slowly. A result fits into a pipe, so nearly always nothing is waited for.
 _STDOUT_SECONDS = 1.0
 
@@ -29,14 +31,15 @@ def main() -> None:
     """Carry out the invocation that the environment describes, and end the process."""
     gc.disable()  # a short life makes little garbage, and looking for it takes time
     _occupy_standard_streams()
-    if not os.environ.get("CNI_COMMAND"):
+    environment = {key.decode(*_ANY_BYTES): value.decode(*_ANY_BYTES) for key, value in posix.environ.items()}
+    if not environment.get("CNI_COMMAND"):
         versions = ", ".join(protocol.SUPPORTED_VERSIONS)
         about = f"CNI ovs plugin (cni-ovs) {__version__}, CNI protocol versions supported: {versions}\n"
-        os.write(2, about.encode())
+        posix.write(2, about.encode())
         _end(0)
     # From here on nothing but the result can reach stdout: whatever writes to file descriptor 1 writes to stderr.
-    stdout = os.dup(1)
-    os.dup2(2, 1)
+    stdout = posix.dup(1)
+    posix.dup2(2, 1)
     deadline = Deadline(DEFAULT_TIMEOUT, (_stop_on_signals(), *_stop_with_our_starter()))
     stdin: list[bytes] = []
 
@@ -44,13 +47,13 @@ def main() -> None:
         stdin.append(_read_stdin(deadline))
         return stdin[0]
 
-    code, text = protocol.handle(os.environ, read, deadline)
+    code, text = protocol.handle(environment, read, deadline)
     try:
         _write(stdout, text.encode())
     except (OSError, CniError):
-        if code == 0 and os.environ["CNI_COMMAND"] == "ADD":
+        if code == 0 and environment["CNI_COMMAND"] == "ADD":
             # Nobody has the result, so to the runtime this ADD failed. Nothing may remain of it.
-            again = {**os.environ, "CNI_COMMAND": "DEL"}
+            again = {**environment, "CNI_COMMAND": "DEL"}
             protocol.handle(again, lambda: stdin[0], Deadline(DEFAULT_TIMEOUT))
         code = 1
     _end(code)
@@ -59,27 +62,27 @@ def main() -> None:
 def _write(stdout: int, data: bytes) -> None:
     while data:
         Deadline(_STDOUT_SECONDS).wait("writing the result", (stdout, WRITABLE))
-        data = data[os.write(stdout, data) :]
+        data = data[posix.write(stdout, data) :]
 
 
 def _end(code: int) -> None:
     """End at once: the interpreter's own tidying up takes longer than the rest of a DEL."""
-    os._exit(code)
+    posix._exit(code)
 
 
 def _occupy_standard_streams() -> None:
     """Let no file that we open become stdin, stdout or stderr because a runtime has closed these."""
-    for fd, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+    for fd, flags in ((0, posix.O_WRONLY), (1, posix.O_RDONLY), (2, posix.O_WRONLY)):
         try:
-            os.fstat(fd)
+            posix.fstat(fd)
         except OSError:
             # The wrong way round for stdin and stdout: using them is then the error that it should be.
-            os.open(os.devnull, flags)
+            posix.open("/dev/null", flags)
 
 
 def _stop_on_signals() -> int:
     """Make signals readable from a pipe instead of letting them kill us; returns its read end, for Deadline."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in (SIGTERM, SIGINT, SIGHUP):
         signal(number, lambda *_: None)
@@ -93,10 +96,10 @@ def _stop_with_our_starter() -> tuple[int, ...]:
     started, and then waits until nobody holds its pipes any more.
     """
     folder = getattr(sys, "_MEIPASS", "")
-    if not folder or folder.startswith(os.path.dirname(sys.executable)):
+    if not folder or folder.startswith(sys.executable.rpartition("/")[0]):
         return ()
     try:
-        return (os.pidfd_open(os.getppid()),)
+        return (posix.pidfd_open(posix.getppid()),)
     except OSError:
         return ()  # before Linux 5.3
 
@@ -108,7 +111,7 @@ def _read_stdin(deadline: Deadline) -> bytes:
     try:
         while True:
             deadline.wait("reading the network configuration from stdin", (0, READABLE))
-            part = os.read(0, 1 << 16)
+            part = posix.read(0, 1 << 16)
             if not part:
                 return b"".join(parts)
             parts.append(part)

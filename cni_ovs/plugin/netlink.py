@@ -7,8 +7,8 @@ the kernel's include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,veth}.h.
 
 from __future__ import annotations
 
-import os
-import struct
+import _struct
+import posix
 from _socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC, SOCK_CLOEXEC, SOCK_RAW, socket
 from errno import EBADMSG, EEXIST, EINTR, ENODEV
 
@@ -52,11 +52,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=BBBBBBBBI")
-_NEXTHOP = struct.Struct("=HBBi")
+_HEADER = _struct.Struct("=IHHII")
+_LINK = _struct.Struct("=BxHiII")
+_ADDRESS = _struct.Struct("=BBBBI")
+_ROUTE = _struct.Struct("=BBBBBBBBI")
+_NEXTHOP = _struct.Struct("=HBBi")
 
 
 class KernelError(OSError):
@@ -125,21 +125,21 @@ class Route:
 
 def _attribute(kind: int, value: bytes) -> bytes:
     length = 4 + len(value)
-    return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
+    return _struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, os.fsencode(value) + b"\0")
+    return _attribute(kind, value.encode(errors="surrogateescape") + b"\0")
 
 
 def _u32(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return _attribute(kind, _struct.pack("=I", value))
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
+        length, kind = _struct.unpack_from("=HH", data, offset)
         if length < 4:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
@@ -282,7 +282,7 @@ class Netlink:
                 continue
             values = dict(_attributes(reply[_ADDRESS.size :]))
             if _IFA_FLAGS in values:
-                flags = struct.unpack("=I", values[_IFA_FLAGS])[0]
+                flags = _struct.unpack("=I", values[_IFA_FLAGS])[0]
             found.append(Address(values.get(_IFA_LOCAL) or values[_IFA_ADDRESS], prefix, flags))
         return found
 
@@ -328,7 +328,7 @@ class Netlink:
                 continue
             values = dict(_attributes(reply[_ROUTE.size :]))
             if _RTA_TABLE in values:
-                table = struct.unpack("=I", values[_RTA_TABLE])[0]
+                table = _struct.unpack("=I", values[_RTA_TABLE])[0]
             gateways = [values[_RTA_GATEWAY]] if _RTA_GATEWAY in values else _nexthops(values.get(_RTA_MULTIPATH, b""))
             dst = values.get(_RTA_DST, bytes(16 if family == AF_INET6 else 4))
             found.append(Route(dst, prefix, gateways, table=table, scope=scope))
@@ -374,13 +374,13 @@ class Netlink:
 
 
 def _raise_error(body: bytes, flags: int) -> None:
-    (code,) = struct.unpack_from("=i", body)
+    (code,) = _struct.unpack_from("=i", body)
     if code == 0:
         return
     explanation = ""
     if flags & _ACK_TLVS:
         explanation = dict(_attributes(body[20:])).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-    reason = os.strerror(-code)
+    reason = posix.strerror(-code)
     raise KernelError(-code, f"{reason} ({explanation})" if explanation else reason)
 
 
@@ -388,8 +388,8 @@ def _parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     values = dict(_attributes(body[_LINK.size :]))
     kind = dict(_attributes(values.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
-    name = os.fsdecode(values[_IFLA_IFNAME].rstrip(b"\0"))
-    (mtu,) = struct.unpack("=I", values[_IFLA_MTU])
+    name = values[_IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
+    (mtu,) = _struct.unpack("=I", values[_IFLA_MTU])
     return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind)
 
 

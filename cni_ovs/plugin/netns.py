@@ -6,7 +6,9 @@ socket or to write a file below /proc/sys/net, and leaves at once.
 
 from __future__ import annotations
 
-import os
+import posix
+from errno import EINVAL
+from fcntl import ioctl
 
 from .errors import INVALID_ENVIRONMENT, CniError
 from .netlink import Netlink
@@ -17,28 +19,23 @@ if TYPE_CHECKING:
 
 OWN = "/proc/self/ns/net"
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
-
-
-def _setns(fd: int) -> None:
-    if hasattr(os, "setns"):
-        os.setns(fd, _CLONE_NEWNET)
-        return
-    # Python 3.11 has no os.setns.
-    import ctypes  # noqa: PLC0415 - costs start-up time, see above
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, _CLONE_NEWNET) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 
 
 def is_own(path: str) -> bool:
     """Whether the path is the namespace that this process runs in. False if there is no such file."""
     try:
-        own, other = os.stat(OWN), os.stat(path)
+        own, other = posix.stat(OWN), posix.stat(path)
     except OSError:
         return False
     return (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _is_network_namespace(fd: int) -> bool:
+    try:
+        return ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False  # no namespace at all
 
 
 class Namespace:
@@ -53,23 +50,20 @@ class Namespace:
         path: such as /run/netns/NAME or /proc/PID/ns/net.
 
     Raises:
-        CniError: INVALID_ENVIRONMENT, when the path cannot be opened or is no network namespace.
+        CniError: INVALID_ENVIRONMENT, when the path cannot be opened, is no network namespace, or (on
+            entering it) when this process may not.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._own = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
+            self._own = posix.open(OWN, posix.O_RDONLY | posix.O_CLOEXEC)
             # O_NONBLOCK: the path comes from outside, and opening a FIFO would wait for ever.
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with self:
-                pass
+            self.fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+            if not _is_network_namespace(self.fd):
+                raise OSError(EINVAL, "it is something else")
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            hint = "it must be the path of a network namespace, such as /run/netns/NAME"
-            if isinstance(error, PermissionError):
-                hint = "the plugin must run as root"
-            raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} cannot be entered: {reason}", hint) from error
+            raise self._refused(error) from error
 
     def open_netlink(self, watch: int = 0) -> Netlink:
         """A netlink socket of this namespace, with the notifications that Netlink describes."""
@@ -77,12 +71,26 @@ class Namespace:
             return Netlink(watch)
 
     def __enter__(self) -> None:
-        _setns(self.fd)
+        from .setns import setns  # noqa: PLC0415 - DEL needs this file, but seldom this
+
+        try:
+            setns(self.fd, _CLONE_NEWNET)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _setns(self._own)
+        from .setns import setns  # noqa: PLC0415
+
+        setns(self._own, _CLONE_NEWNET)
+
+    def _refused(self, error: OSError | ValueError) -> CniError:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        hint = "it must be the path of a network namespace, such as /run/netns/NAME"
+        if isinstance(error, PermissionError):
+            hint = "the plugin must run as root"
+        return CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {self.path!r} cannot be entered: {reason}", hint)
 
 
 def write_sysctl(key: str, value: str) -> None:
@@ -98,18 +106,18 @@ def write_sysctl(key: str, value: str) -> None:
     Raises:
         OSError: there is no such key, or it may not be written.
     """
-    fd = os.open("/proc/sys/net/" + key, os.O_RDONLY | os.O_CLOEXEC)
+    fd = posix.open("/proc/sys/net/" + key, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        current = os.read(fd, 256)
+        current = posix.read(fd, 256)
     finally:
-        os.close(fd)
+        posix.close(fd)
     if current.strip() == value.encode():
         return
-    fd = os.open("/proc/sys/net/" + key, os.O_WRONLY | os.O_CLOEXEC)
+    fd = posix.open("/proc/sys/net/" + key, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
-        os.write(fd, value.encode())
+        posix.write(fd, value.encode())
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def read_sysctl(key: str) -> str:
@@ -118,8 +126,8 @@ def read_sysctl(key: str) -> str:
     Raises:
         OSError: there is no such key.
     """
-    fd = os.open("/proc/sys/net/" + key, os.O_RDONLY | os.O_CLOEXEC)
+    fd = posix.open("/proc/sys/net/" + key, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        return os.read(fd, 256).decode().strip()
+        return posix.read(fd, 256).decode().strip()
     finally:
-        os.close(fd)
+        posix.close(fd)

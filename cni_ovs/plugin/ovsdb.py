@@ -6,8 +6,8 @@ lets ADD work while ovsdb-server does.
 
 from __future__ import annotations
 
-import os
-import struct
+import _struct
+import posix
 from _socket import AF_INET, AF_INET6, AF_UNIX, SO_ERROR, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from errno import EAGAIN, EINPROGRESS
 
@@ -59,7 +59,7 @@ class Client:
             self._connect(family, target)
         except OSError as error:
             self._socket.close()
-            reason = "timed out" if error.errno == EAGAIN else os.strerror(error.errno or 0)
+            reason = "timed out" if error.errno == EAGAIN else posix.strerror(error.errno or 0)
             raise CniError(
                 TRY_AGAIN_LATER,
                 f"ovsdb-server cannot be reached at {address}: {reason}",
@@ -74,7 +74,7 @@ class Client:
             # It blocks while the listener's queue is full (ovsdb-server is stopped), bounded by this option. On a
             # non-blocking Unix socket it would fail at once with EAGAIN, and could not be waited for.
             left = max(self.deadline.remaining(), 0.001)
-            self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, struct.pack("ll", int(left), int(left % 1 * 1e6)))
+            self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _struct.pack("ll", int(left), int(left % 1 * 1e6)))
             self._socket.connect(target)
             self._socket.setblocking(False)
             return
@@ -84,7 +84,7 @@ class Client:
             self.deadline.wait(f"connecting to ovsdb-server at {self.address}", (self._socket.fileno(), WRITABLE))
             error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         if error:
-            raise OSError(error, os.strerror(error))
+            raise OSError(error, posix.strerror(error))
 
     def close(self) -> None:
         """Close the connection. ovsdb-server still carries out what was sent before."""

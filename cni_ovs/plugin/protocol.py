@@ -91,7 +91,7 @@ def handle(environment: Mapping[str, str], read_config: Callable[[], bytes], dea
         return 1, _error_text(invocation, CniError(IO_FAILURE, f"the system refused something: {error}"))
     except Exception as error:  # noqa: BLE001 - a bug must still be told in the form that runtimes understand
         message = f"unexpected error: {type(error).__name__}: {error}"
-        return 1, _error_text(invocation, CniError(UNEXPECTED, message, _traceback()))
+        return 1, _error_text(invocation, CniError(UNEXPECTED, message, _trace(error)))
 
 
 def _dispatch(invocation: Invocation, read_config: Callable[[], bytes], deadline: Deadline) -> dict[str, Any] | None:
@@ -137,12 +137,15 @@ def _run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> d
     return None
 
 
-def _traceback() -> str:
-    try:
-        from traceback import format_exc  # noqa: PLC0415 - start-up time
-    except Exception:  # noqa: BLE001 - an import may be what failed (no file descriptor is left, say)
-        return ""
-    return format_exc()
+def _trace(error: Exception) -> str:
+    """Where an error comes from, the innermost place last. The `traceback` module would need twenty others."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}")
+        trace = trace.tb_next
+    return ", ".join(places)
 
 
 def missing_variables(names: list[str]) -> CniError:

@@ -5,7 +5,7 @@ How it is said is ovsdb.py's business.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from .errors import BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED, TRY_AGAIN_LATER, CniError
 from .forms import UNIX_PATH_BYTES
@@ -70,6 +70,7 @@ class Vswitch:
 
     def __init__(self, address: str, deadline: Deadline) -> None:
         self._client = Client(address, deadline)
+        self._preparation = 0  # the request
         self._requests: tuple[int, int] | None = None  # the rows, and the question for the OpenFlow number
         self._inserted: str | None = None  # UUID of the Port row that was sent
 
@@ -84,19 +85,23 @@ class Vswitch:
             return True
         return None if bridges else False
 
-    def prepare(self, attachment: Attachment, config: NetworkConfig) -> tuple[str, Port | None]:
-        """See whether a port can be inserted: the datapath type of its bridge, and the port that has its name already.
+    def begin_prepare(self, attachment: Attachment, config: NetworkConfig) -> None:
+        """Ask whether a port can be inserted; `finish_prepare` waits for the answer."""
+        name = attachment.port_name
+        self._preparation = self._send(
+            _select_bridge(config.bridge),
+            _select_ports([["name", "==", name]]),
+            _select_type(name),
+            select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
+        )
+
+    def finish_prepare(self, config: NetworkConfig) -> tuple[str, Port | None]:
+        """The datapath type of the port's bridge, and the port that has its name already.
 
         Raises:
             CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
         """
-        name = attachment.port_name
-        bridges, ports, interfaces, counters = self._transact(
-            _select_bridge(config.bridge),
-            _select_ports([["name", "==", name]]),
-            select("Interface", [["name", "==", name]], ["type"]),
-            select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
-        )
+        bridges, ports, interfaces, counters = self._receive(self._preparation)
         if not counters:
             raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")
         if not bridges:
@@ -221,6 +226,7 @@ class Vswitch:
         recorded, named = self._ports(
             [["external_ids", "includes", map_of(wanted)]],
             [["name", "==", attachment.port_name]],
+            probably=attachment.port_name,
         )
         # A port of our name is ours unless what is recorded says otherwise: the record may be incomplete
         # (somebody edited it), and a name may, however unlikely, be that of another attachment.
@@ -315,9 +321,8 @@ class Vswitch:
         kind, _, path = self._client.address.partition(":")
         if kind != "unix":
             return None
-        folder = os.path.dirname(path)
-        sockets = [f"{folder}/{name}" for name in os.listdir(folder) if name.startswith("ovs-vswitchd.")]
-        sockets = [name for name in sockets if name.endswith(".ctl") and len(os.fsencode(name)) <= UNIX_PATH_BYTES]
+        folder = path.rpartition("/")[0] + "/"
+        sockets = [folder + name for name in posix.listdir(folder) if _is_control_socket(folder, name)]
         for name in sockets:  # more than one where an earlier ovs-vswitchd was killed; nobody listens there
             try:
                 control = Client(f"unix:{name}", self._client.deadline.shorter(_CONTROL_SECONDS))
@@ -334,17 +339,30 @@ class Vswitch:
 
     def _transact(self, *operations: dict[str, Any]) -> list[list[dict[str, Any]]]:
         """The rows of each of these selects."""
-        return [result["rows"] for result in self._client.transact(_DATABASE, list(operations))]
+        return self._receive(self._send(*operations))
 
-    def _ports(self, *conditions: list[Any]) -> list[list[Port]]:
-        """The ports that meet each of these conditions."""
-        found = self._transact(*(_select_ports(condition) for condition in conditions))
-        names = {row["name"] for rows in found for row in rows}
-        types = {}
+    def _send(self, *operations: dict[str, Any]) -> int:
+        return self._client.send_transaction(_DATABASE, list(operations))
+
+    def _receive(self, request: int) -> list[list[dict[str, Any]]]:
+        return [result["rows"] for result in self._client.receive_transaction(request)]
+
+    def _ports(self, *conditions: list[Any], probably: str = "") -> list[list[Port]]:
+        """The ports that meet each of these conditions. If it is the one named, one question is enough."""
+        *found, guessed = self._transact(
+            *(_select_ports(condition) for condition in conditions), _select_type(probably)
+        )
+        types = {probably: _type_of(guessed)}
+        names = {row["name"] for rows in found for row in rows} - {probably}
         if names:
-            interfaces = self._transact(*(select("Interface", [["name", "==", name]], ["type"]) for name in names))
-            types = {name: _type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
+            interfaces = self._transact(*(_select_type(name) for name in names))
+            types |= {name: _type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
         return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
+
+
+def _is_control_socket(folder: str, name: str) -> bool:
+    fits = len((folder + name).encode(errors="surrogateescape")) <= UNIX_PATH_BYTES
+    return fits and name.startswith("ovs-vswitchd.") and name.endswith(".ctl")
 
 
 def bridge_not_found(bridge: str) -> CniError:
@@ -356,7 +374,7 @@ def bridge_not_found(bridge: str) -> CniError:
 
 def _random_uuid() -> str:
     """A UUID of version 4 (RFC 4122); the module `uuid` would be slow to import."""
-    value = int.from_bytes(os.urandom(16), "big") & ~(0xF000 << 64) & ~(3 << 62) | 0x4000 << 64 | 2 << 62
+    value = int.from_bytes(posix.urandom(16), "big") & ~(0xF000 << 64) & ~(3 << 62) | 0x4000 << 64 | 2 << 62
     digits = f"{value:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
@@ -380,6 +398,10 @@ def _not_made_hint(bridge: dict[str, Any]) -> str:
         return "see its log"
     command = f"ovs-vsctl set bridge {bridge['name']} datapath_type={USERSPACE}"
     return f"see its log; where the kernel has no Open vSwitch module: {command}"
+
+
+def _select_type(name: str) -> dict[str, Any]:
+    return select("Interface", [["name", "==", name]], ["type"])
 
 
 def _select_ports(where: list[Any]) -> dict[str, Any]:

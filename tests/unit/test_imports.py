@@ -17,10 +17,10 @@ PLUGIN = REPOSITORY / "cni_ovs" / "plugin"
 
 # What the plugin may load besides what any interpreter has: C modules, and thin Python files over them.
 ALLOWED = {
-    *("__future__", "_json", "_signal", "_socket", "_struct", "errno", "gc", "select", "struct", "time"),
+    *("__future__", "_json", "_signal", "_socket", "_struct", "errno", "fcntl", "gc", "posix", "select", "time"),
 }
-# os.setns came with Python 3.12; the frozen plugin has it.
-OLD_PYTHON = {"ctypes", "ctypes._endian", "_ctypes"} if sys.version_info < (3, 12) else set()
+# os.setns came with Python 3.12.
+OLD_PYTHON = {"_ctypes"} if sys.version_info < (3, 12) else set()
 
 OURS = {"cni_ovs"} | {
     f"cni_ovs.{name}"
@@ -30,31 +30,41 @@ OURS = {"cni_ovs"} | {
     )
 }
 CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "devices", "devices.veth", "netns")}
+ENTERING = {"cni_ovs.plugin.setns"}  # a sandbox
 DELETE = {"cni_ovs.plugin.delete"}
 ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "result")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
 
 # Loaded inside functions: for mistakes and rare cases, and (the plugin's own) only by the commands that need them.
 LATER = {
-    "config.py": {"difflib"},
     "jsontext.py": {"json", "json.decoder"},
-    "netns.py": {"ctypes"},
-    "protocol.py": {"traceback"},
 }
 # These together cost more than an attachment. None may appear in what ADD, DEL or VERSION load.
 COSTLY = {
     *("argparse", "array", "asyncio", "base64", "collections", "collections.abc", "contextlib", "copy", "dataclasses"),
     *("datetime", "difflib", "enum", "functools", "hashlib", "heapq", "importlib", "inspect", "ipaddress", "json"),
-    *("keyword", "locale", "logging", "operator", "ovs", "pathlib", "platform", "pyroute2", "random", "re", "reprlib"),
-    *("selectors", "shlex", "shutil", "signal", "site", "socket", "string", "subprocess", "tempfile", "threading"),
+    *("keyword", "locale", "logging", "operator", "os", "ovs", "pathlib", "platform", "pyroute2", "random", "re"),
+    *(
+        "reprlib",
+        "selectors",
+        "shlex",
+        "shutil",
+        "signal",
+        "site",
+        "socket",
+        "string",
+        "subprocess",
+        "tempfile",
+        "threading",
+    ),
     *("tokenize", "traceback", "types", "typing", "uuid", "warnings", "weakref"),
 }
 
 
 @functools.cache
 def interpreter() -> set[str]:
-    """What an interpreter loads for itself, and what `import os` brings: it costs nothing."""
-    return loaded_by("import os")
+    """What an interpreter loads for itself: it costs nothing."""
+    return loaded_by("")
 
 
 def loaded_by(program: str, **environment: str) -> set[str]:
@@ -128,9 +138,9 @@ def test_the_interpreter_alone_loads_none_of_what_is_costly() -> None:
 
 def test_version_loads_only_what_is_listed() -> None:
     program = (
-        "import os\nfrom cni_ovs.plugin import main\n"
+        "import posix\nfrom cni_ovs.plugin import main\n"
         "def end(code): print('ended', code)\n"
-        "main._end = end; os.dup2 = lambda *_: None\n"
+        "main._end = end; posix.dup2 = lambda *_: None\n"
         "main.main()"
     )
     loaded = loaded_by(program, CNI_COMMAND="VERSION")
@@ -139,9 +149,9 @@ def test_version_loads_only_what_is_listed() -> None:
 
 
 def test_add_on_layer_2_loads_only_what_is_listed() -> None:
-    loaded = loaded_by(imported("main", "protocol", "add", "devices.veth"))
-    assert_only(loaded, ADD, CHANGING)
-    assert loaded >= ADD | CHANGING
+    loaded = loaded_by(imported("main", "protocol", "add", "devices.veth", "setns"))
+    assert_only(loaded, ADD, CHANGING, ENTERING)
+    assert loaded >= ADD | CHANGING | ENTERING
 
 
 def test_add_with_addresses_loads_only_what_is_listed() -> None:
@@ -210,11 +220,12 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
 def test_what_is_imported_is_listed_even_where_no_test_comes(path: Path) -> None:
     at_once = {name for name, inside in imports(path) if not inside and not name.startswith("cni_ovs")}
     later = {name for name, inside in imports(path) if inside}
-    extra = {"array", "fcntl"} if path.name == "ethtool.py" else set()  # loaded for the userspace datapath only
-    assert at_once <= ALLOWED | {"os", "sys"} | extra
+    extra: set[str] = set()
+    extra |= OLD_PYTHON if path.name == "setns.py" else set()
+    assert at_once <= ALLOWED | {"sys"} | extra
     assert later == LATER.get(path.name, set())
 
 
 def test_a_mistake_in_the_configuration_may_cost_more() -> None:
     loaded = loaded_by(invoked("STATUS", {"brigde": 1}))
-    assert "difflib" in loaded
+    assert_only(loaded, {"cni_ovs.plugin.spelling", "cni_ovs.plugin.status"}, CHANGING)

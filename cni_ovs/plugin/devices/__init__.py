@@ -35,7 +35,10 @@ if TYPE_CHECKING:
         def connect(
             self, host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig
         ) -> Ends:
-            """Bring the container's end to its place, with its name, MAC and MTU, once Open vSwitch has the port."""
+            """Bring the container's end to its place, with its name, MAC and MTU.
+
+            Where the device goes with its row, it comes with it too: then Open vSwitch must have taken the port.
+            """
 
         def bring_up(self, host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
             """Set the container's end up, and return when packets pass in both directions."""
