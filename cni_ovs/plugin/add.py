@@ -70,28 +70,26 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     sandbox = Namespace(invocation.netns)
     vswitch = Vswitch(config.socket_file, deadline)
     vswitch.begin_prepare(attachment, config)
-    inside = sandbox.open_netlink()
     host = Netlink()
-    is_taken = inside.link(attachment.ifname) is not None
+    device = devices.of(config.interface_type)
     datapath_type, existing = vswitch.finish_prepare(config)
-    if is_taken:
-        raise devices.taken(attachment)
     if existing is not None:
+        if sandbox.netlink.link(attachment.ifname) is not None:
+            raise devices.taken(attachment)
         _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
 
     def connect() -> Ends:
-        ends = device.connect(host, sandbox, inside, attachment, config)
+        ends = device.connect(host, sandbox, attachment, config)
         if datapath_type == USERSPACE:
-            _switch_off_offload(inside, ends.container.name)
+            _switch_off_offload(sandbox.netlink, ends.container.name)
         return ends
 
     def bring_up() -> None:
-        device.bring_up(host, inside, ends, deadline)
+        device.bring_up(host, sandbox, ends, deadline)
 
     try:
-        device = devices.of(config.interface_type)
-        device.create(host, sandbox, inside, attachment, config)
+        device.create(host, sandbox, attachment, config)
         log.debug(f"made the device of port {attachment.port_name!r}")
         undo.push("the device", lambda _: device.destroy(host, attachment.port_name))
         undo.push("the port", lambda time: _withdraw(vswitch, attachment, config, time, wait=device.GOES_WITH_ITS_ROW))
@@ -113,7 +111,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         if delegate is None:
             bring_up()
         else:
-            _add_addresses(result, delegate, sandbox, inside, ends, bring_up, deadline)
+            _add_addresses(result, delegate, sandbox, ends, bring_up, deadline)
         if config.dns:
             result.dns = config.dns
         return render(result, invocation.version)
@@ -225,7 +223,6 @@ def _add_addresses(
     result: Result,
     delegate: Delegate,
     sandbox: Namespace,
-    inside: Netlink,
     ends: Ends,
     bring_up: Callable[[], None],
     deadline: Deadline,
@@ -235,7 +232,7 @@ def _add_addresses(
 
     answer = ipam.finish_add(delegate, deadline)
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
-    addresses.configure(sandbox, inside, ends.container, answer, bring_up, deadline)
+    addresses.configure(sandbox, ends.container, answer, bring_up, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]
     result.routes += answer.routes

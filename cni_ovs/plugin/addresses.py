@@ -37,7 +37,6 @@ _DAD_LISTEN_MS = "100"
 
 def configure(
     sandbox: Namespace,
-    inside: Netlink,
     link: Link,
     result: Result,
     bring_up: Callable[[], None],
@@ -48,7 +47,7 @@ def configure(
     Returns when every address can be used.
 
     Args:
-        sandbox, inside: the container's namespace, and a netlink socket of it.
+        sandbox: the container's namespace.
         link: the container's end.
         result: addresses and routes as IPAM answered; indexes and interfaces do not matter here.
         bring_up: sets the link up.
@@ -57,6 +56,7 @@ def configure(
     Raises:
         CniError: KERNEL_REFUSED, naming the address or route; DUPLICATE_ADDRESS; TRY_AGAIN_LATER.
     """
+    inside = sandbox.netlink
     families = {parse_cidr(ip["address"])[0] for ip in result.ips}
     has_ipv6 = AF_INET6 in families
     timers = {}

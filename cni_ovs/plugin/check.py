@@ -42,7 +42,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
     _check_port(Vswitch(config.socket_file, deadline), attachment, config)
-    inside = sandbox.open_netlink()
+    inside = sandbox.netlink
     index, expected = _find_interface(previous, attachment)
     # Not the MTU of the configuration: before version 1.1.0 a later plugin can change it and has no way to say so.
     name = attachment.ifname

@@ -123,7 +123,7 @@ def _destroy_orphan(attachment: Attachment) -> None:
     from .devices.internal import destroy_orphan  # noqa: PLC0415 - a veth has none
 
     try:
-        inside = Namespace(attachment.netns).open_netlink()
+        inside = Namespace(attachment.netns).netlink
     except CniError:
         return  # the namespace has gone, and the device with it
     destroy_orphan(inside, attachment.port_name)

@@ -146,6 +146,14 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
+def _which(interface: str | int, flags: int = 0) -> bytes:
+    """What begins a request about an interface of this name, alternative name or index; `flags` are to be set."""
+    if isinstance(interface, int):
+        return _LINK.pack(AF_UNSPEC, 0, interface, flags, flags)
+    # IFLA_IFNAME finds alternative names too, but refuses anything longer than 15 bytes.
+    return _LINK.pack(AF_UNSPEC, 0, 0, flags, flags) + _text(_IFLA_IFNAME, interface)
+
+
 class Netlink:
     """A socket to the kernel's network configuration.
 
@@ -184,15 +192,8 @@ class Netlink:
 
     def link(self, which: str | int) -> Link | None:
         """The interface of this name, alternative name or index; None if there is none."""
-        if isinstance(which, int):
-            index, name = which, b""
-        else:
-            # IFLA_IFNAME finds alternative names too, but refuses anything longer than 15 bytes.
-            index, name = 0, _text(_IFLA_IFNAME, which)
         try:
-            replies = self._request(
-                _RTM_GETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + name + _u32(_IFLA_EXT_MASK, _SKIP_STATS)
-            )
+            replies = self._request(_RTM_GETLINK, 0, _which(which) + _u32(_IFLA_EXT_MASK, _SKIP_STATS))
         except KernelError as error:
             if error.errno == ENODEV:
                 return None
@@ -235,15 +236,15 @@ class Netlink:
             raise
         return True
 
-    def no_ipv6_address(self, index: int) -> None:
+    def no_ipv6_address(self, name: str) -> None:
         """Let the kernel give this interface no IPv6 address of its own (`ip link set … addrgenmode none`)."""
         mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_ADDR_GEN_MODE_NONE,)))
         spec = _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(AF_INET6 | _NESTED, mode))
-        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + spec)
+        self._request(_RTM_SETLINK, 0, _which(name) + spec)
 
-    def set_up(self, index: int) -> None:
-        """`ip link set … up`."""
-        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, _IFF_UP, _IFF_UP))
+    def set_up(self, which: str | int) -> None:
+        """`ip link set … up`, by name or index."""
+        self._request(_RTM_SETLINK, 0, _which(which, _IFF_UP))
 
     def set_mtu(self, index: int, mtu: int) -> None:
         """`ip link set … mtu …`."""

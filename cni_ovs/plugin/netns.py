@@ -56,6 +56,7 @@ class Namespace:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._netlink: Netlink | None = None
         try:
             self._own = posix.open(OWN, posix.O_RDONLY | posix.O_CLOEXEC)
             # O_NONBLOCK: the path comes from outside, and opening a FIFO would wait for ever.
@@ -65,8 +66,15 @@ class Namespace:
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
 
+    @property
+    def netlink(self) -> Netlink:
+        """A netlink socket of this namespace. It is opened when it is first asked for: that takes a while."""
+        if self._netlink is None:
+            self._netlink = self.open_netlink()
+        return self._netlink
+
     def open_netlink(self, watch: int = 0) -> Netlink:
-        """A netlink socket of this namespace, with the notifications that Netlink describes."""
+        """Another one, with the notifications that Netlink describes."""
         with self:
             return Netlink(watch)
 

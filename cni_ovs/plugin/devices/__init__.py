@@ -23,24 +23,20 @@ if TYPE_CHECKING:
         GOES_WITH_ITS_ROW: bool
         """Whether the device is Open vSwitch's own, so that it goes when the Port row goes."""
 
-        def create(
-            self, host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig
-        ) -> None:
+        def create(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
             """Make what must be there before Open vSwitch is told; leave nothing behind on failure.
 
             Raises:
                 CniError: NAME_TAKEN, when CNI_IFNAME exists in the sandbox; KERNEL_REFUSED.
             """
 
-        def connect(
-            self, host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig
-        ) -> Ends:
+        def connect(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
             """Bring the container's end to its place, with its name, MAC and MTU.
 
             Where the device goes with its row, it comes with it too: then Open vSwitch must have taken the port.
             """
 
-        def bring_up(self, host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
+        def bring_up(self, host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:
             """Set the container's end up, and return when packets pass in both directions."""
 
         def destroy(self, host: Netlink, name: str) -> None:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 GOES_WITH_ITS_ROW = True
 
 
-def create(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> None:
+def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
     """Nothing is made yet; only see that the name is free."""
-    if inside.link(attachment.ifname) is not None:
+    if sandbox.netlink.link(attachment.ifname) is not None:
         raise taken(attachment)
 
 
-def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> Ends:
+def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
     """Move the device into the sandbox, and give it its alternative name, MAC and MTU."""
     name = attachment.port_name
     link = host.link(name)
@@ -44,13 +44,13 @@ def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Atta
     try:
         host.move(link.index, sandbox.fd)
         # Its index may have changed: it was perhaps taken there.
-        link = _expect(inside.link(name), name)
-        inside.add_altname(link.index, attachment.ifname)
+        link = _expect(sandbox.netlink.link(name), name)
+        sandbox.netlink.add_altname(link.index, attachment.ifname)
         if config.mac is not None:
-            inside.set_mac(link.index, config.mac)
+            sandbox.netlink.set_mac(link.index, config.mac)
         if config.mtu is not None and link.mtu != config.mtu:
-            inside.set_mtu(link.index, config.mtu)
-        return Ends(None, _expect(inside.link(name), name))
+            sandbox.netlink.set_mtu(link.index, config.mtu)
+        return Ends(None, _expect(sandbox.netlink.link(name), name))
     except KernelError as error:
         if error.errno == EEXIST:
             raise taken(attachment) from error
@@ -59,9 +59,9 @@ def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Atta
         ) from error
 
 
-def bring_up(host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
+def bring_up(host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:
     """Set it up; Open vSwitch's side of it is up from the beginning."""
-    inside.set_up(ends.container.index)
+    sandbox.netlink.set_up(ends.container.index)
 
 
 def destroy(host: Netlink, name: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GOES_WITH_ITS_ROW = False
 
 
-def create(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> None:
+def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
     """Create the pair, the container's end within the sandbox, and set the host's end up."""
     name = attachment.port_name
     try:
@@ -30,7 +30,7 @@ def create(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attac
         except KernelError as error:
             if error.errno != EEXIST:
                 raise
-            if inside.link(attachment.ifname) is not None:
+            if sandbox.netlink.link(attachment.ifname) is not None:
                 raise taken(attachment) from error
             # The host's end is there and the container's is not: an earlier attachment of this very name, whose
             # container got a new namespace, was never detached.
@@ -49,40 +49,38 @@ def create(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attac
 
 
 def _prepare_host_end(host: Netlink, name: str) -> None:
-    link = host.link(name)
-    if link is None:
-        raise KernelError(0, "it vanished")
-    # The host's end belongs to the bridge: it has no address, and takes none from a container's advertisements.
+    # It belongs to the bridge: it has no address of its own.
     try:
-        host.no_ipv6_address(link.index)
+        host.no_ipv6_address(name)
     except KernelError as error:
         if error.errno != EAFNOSUPPORT:
             raise
         log.debug(f"{name!r} has no IPv6: the kernel has none, or the MTU is below 1280")
-    try:
-        write_sysctl(f"ipv6/conf/{name}/accept_ra", "0")
-    except OSError as error:
-        log.debug(f"accept_ra of {name!r} cannot be switched off: {error.strerror}")
     # A veth cannot be created already up: its peer does not exist at that moment (the kernel says ENOTCONN).
-    host.set_up(link.index)
+    host.set_up(name)
 
 
-def connect(host: Netlink, sandbox: Namespace, inside: Netlink, attachment: Attachment, config: NetworkConfig) -> Ends:
+def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
     """Nothing is left to bring anywhere; returns both ends."""
+    # Nor does the host's end take an address from a container's advertisements. None comes before the other end is up.
+    try:
+        write_sysctl(f"ipv6/conf/{attachment.port_name}/accept_ra", "0")
+    except OSError as error:
+        log.debug(f"accept_ra of {attachment.port_name!r} cannot be switched off: {error.strerror}")
     outer = host.link(attachment.port_name)
-    inner = inside.link(attachment.ifname)
+    inner = sandbox.netlink.link(attachment.ifname)
     if outer is None or inner is None:
         raise CniError(KERNEL_REFUSED, f"interface {attachment.ifname!r} vanished while it was being attached")
     return Ends(outer, inner)
 
 
-def bring_up(host: Netlink, inside: Netlink, ends: Ends, deadline: Deadline) -> None:
+def bring_up(host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:
     """Set the container's end up, and wait until the host's end has noticed.
 
     It has a carrier only since then, and drops every packet until the kernel's link watch has run. (A kernel of 6.8 or
     newer runs that when it is asked for the link, so there is nothing to wait for.)
     """
-    inside.set_up(ends.container.index)
+    sandbox.netlink.set_up(ends.container.index)
     index = ends.host.index if ends.host else 0
     watch = None
     try:
