@@ -39,6 +39,3 @@ class Bundle:
 
 
 sys.meta_path.insert(0, Bundle)
-
-# Modules that are rarely needed come from here. The file is not opened before one is.
-sys.path.append(f"{sys._MEIPASS}/library.zip")

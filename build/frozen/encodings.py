@@ -1,7 +1,7 @@
 """The package `encodings` of the frozen plugin: the interpreter asks it for UTF-8 at its start, and nobody for more.
 
 ASCII, Latin-1 and UTF-8 are built into the conversions between `str` and `bytes` and do not ask here; the streams of
-`sys` do. The standard library's package makes a table of the aliases of a hundred encodings first: a tenth of the start.
+`sys` do. The standard library's package first makes a table of the aliases of a hundred encodings, which takes 0.6 ms.
 """
 
 import _codecs
