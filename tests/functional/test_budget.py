@@ -139,7 +139,7 @@ def test_nothing_grows_with_the_number_of_ports(node: Node) -> None:
 
 
 def instructions(*command: str) -> int:
-    """How many instructions a program executes, as valgrind counts them, after the last time that it executed itself."""
+    """How many instructions a program executes, as valgrind counts them; after it has executed itself, if it does."""
     counter = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"]
     done = run([*counter, *command], env={"PATH": PATH, "CNI_COMMAND": "VERSION"}, timeout=60)
     return int(re.findall(r"refs: +([\d,]+)", done.stderr)[-1].replace(",", ""))
