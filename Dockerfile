@@ -1,4 +1,4 @@
-# The image that puts the plugin on a Kubernetes node: the two frozen forms of `ovs` and their installer, on busybox.
+# The image that puts the plugin on a Kubernetes node: the frozen plugin and its installer, on busybox.
 # It is run by conf/kubernetes/daemonset.yaml; the plugin itself runs on the node, started by the container runtime.
 #
 #   docker build -t cni-ovs .          (or podman build, or buildah bud)
@@ -20,14 +20,16 @@ RUN python3 -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --require-hashes --requirement build/requirements.lock
 COPY . .
 RUN build/binary
+# VERSION: the image has no C library, so that the installer cannot ask the plugin.
 RUN mkdir -p /image/bin /image/opt/cni-ovs \
     && cp /bin/busybox /image/bin/busybox \
     && for applet in $(busybox --list); do [ $applet = busybox ] || ln -s busybox /image/bin/$applet; done \
-    && cp -RP LICENSE build/install dist/ovs dist/ovs.d /image/opt/cni-ovs/
+    && cp -RP LICENSE build/cni-ovs-install dist/ovs.d /image/opt/cni-ovs/ \
+    && sed -n 's/^__version__ = "\(.*\)"$/\1/p' cni_ovs/__init__.py > /image/opt/cni-ovs/VERSION
 
 FROM scratch
 LABEL org.opencontainers.image.title="cni-ovs" \
       org.opencontainers.image.description="Installs the CNI plugin for Open vSwitch on a node"
 COPY --from=builder /image/ /
-ENTRYPOINT ["/opt/cni-ovs/install"]
-CMD ["--folder", "/host/opt/cni/bin"]
+ENTRYPOINT ["/opt/cni-ovs/cni-ovs-install"]
+CMD ["/host/opt/cni/bin"]

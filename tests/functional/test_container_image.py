@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cni_ovs import __version__
 from tests.support.node import Node
 from tests.support.openvswitch import PrivateOpenVSwitch
 from tests.support.plugin import REPOSITORY, Target
@@ -93,7 +94,7 @@ def test_what_is_copied_exists_and_is_sent_to_the_build() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["build/binary", "build/install", "build/requirements.lock", "cni_ovs/plugin/main.py", "LICENSE"]
+    "path", ["build/binary", "build/cni-ovs-install", "build/requirements.lock", "cni_ovs/plugin/main.py", "LICENSE"]
 )
 def test_what_the_build_needs_is_sent_to_it(path: str) -> None:
     assert (REPOSITORY / path).exists()
@@ -221,15 +222,16 @@ def image() -> Iterator[Image]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("form", ["default", "file"])
 def test_the_built_image_installs_a_plugin_that_attaches_containers(
-    image: Image, openvswitch: PrivateOpenVSwitch, tmp_path: Path, form: str
+    image: Image, openvswitch: PrivateOpenVSwitch, tmp_path: Path
 ) -> None:
     destination = tmp_path / "cni-bin"
-    image.run(destination, *(image.command if form == "default" else [image.command[0], DESTINATION]))
-    assert os.readlink(destination / "ovs").startswith("ovs.d-" if form == "default" else "ovs.f-")
+    for _ in range(2):  # The second time, as after a reboot of the node, it is there already.
+        image.run(destination, *image.command)
+        assert re.fullmatch(rf"\.ovs-{re.escape(__version__)}-[0-9a-f]{{16}}/ovs", os.readlink(destination / "ovs"))
+        assert len(list(destination.iterdir())) == 2
 
-    node = Node(openvswitch, Target(f"image-{form}", (str(destination / "ovs"),)), tmp_path)
+    node = Node(openvswitch, Target("image", (str(destination / "ovs"),)), tmp_path)
     try:
         attachment = node.attached(vlan=5, ipam=node.host_local(), cniVersion="1.0.0")
         attachment.check().silent()

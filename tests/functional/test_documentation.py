@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:ovs-vsctl |ethtool |build/)[^`]*)`")
 
 # Commands that other tests run (or, as build/test, that run this one).
-ELSEWHERE = {"build/demo", "build/test", "build/binary", "build/install", "build/"}
+ELSEWHERE = {"build/demo", "build/test", "build/binary", "build/cni-ovs-install", "build/"}
 
 
 def blocks() -> list[str]:
@@ -88,8 +88,6 @@ def test_the_demonstration_attaches_connects_and_leaves_nothing() -> None:
 def test_a_command_within_a_sentence_does_what_it_should(
     machine: PrivateMounts, private_openvswitch: PrivateOpenVSwitch, command: str
 ) -> None:
-    if command == "build/install --folder":
-        command += " /opt/cni/bin"
     if "add-br" not in command:
         private_openvswitch.add_bridge("br-cni")
     private_openvswitch.namespace.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth1")

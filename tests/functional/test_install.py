@@ -1,234 +1,243 @@
-"""build/install, as the DaemonSet and the container image run it: replacing the plugin under a runtime that uses it."""
+"""build/cni-ovs-install: what it leaves on a node, and what it removes.
+
+A stand-in takes the plugin's place where the installer alone matters. test_install_failures.py has what happens when it
+cannot work, and test_install_in_use.py what happens to runtimes meanwhile.
+"""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import subprocess
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.support.plugin import REPOSITORY, TARGETS
-from tests.support.processes import run, wait_for
-
-DIST = REPOSITORY / "dist"
-IMAGE_FOLDER = "/opt/cni-ovs"  # where the Dockerfile puts installer and plugin
-SHELLS = {"sh": ("sh",), "busybox": ("busybox", "sh")}
-
-FORMS = pytest.mark.parametrize("options", [[], ["--folder"]], ids=["file", "folder"])
-
-
-@pytest.fixture(scope="module")
-def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out as /opt/cni-ovs is in the container image."""
-    for target in (TARGETS["onefile"], TARGETS["onedir"]):
-        missing = target.missing()
-        if missing:
-            pytest.fail(missing, pytrace=False)
-    folder = tmp_path_factory.mktemp("image") / "cni-ovs"
-    shutil.copytree(DIST / "ovs.d", folder / "ovs.d", symlinks=True)
-    for program in (DIST / "ovs", REPOSITORY / "build/install"):
-        shutil.copy2(program, folder)
-    return folder
+from cni_ovs import __version__
+from tests.support.installer import (
+    INSTALLER,
+    age,
+    another,
+    answers,
+    entries,
+    goes_on,
+    image,
+    install,
+    linked,
+    stopped_while_starting,
+)
+from tests.support.plugin import PATH, TARGETS
+from tests.support.processes import run
 
 
 @pytest.fixture
-def other_version(image_folder: Path, tmp_path: Path) -> Path:
-    """The same with a plugin of different content, as after an update."""
-    folder = tmp_path / "other"
-    shutil.copytree(image_folder, folder, symlinks=True)
-    change(folder)
-    return folder
+def destination(tmp_path: Path) -> Path:
+    """The node's folder of plugins, which does not exist yet."""
+    return tmp_path / "cni bin"
 
 
-def change(folder: Path) -> None:
-    """Makes the plugin of a folder another one, which works all the same."""
-    with (folder / "ovs.d/changes").open("a") as file:
-        file.write("one more\n")
-    with (folder / "ovs").open("ab") as binary:
-        binary.write(b"\0")
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    """Four images with different stand-ins for the plugin, all of version 1.2.3."""
+    made = [image(tmp_path / "image0", stand_in=True)]
+    for number in range(1, 4):
+        made.append(another(made[-1], tmp_path / f"image{number}"))
+    return made
 
 
-def answers(binary: Path) -> bool:
-    """True when the plugin starts and answers VERSION."""
-    environment = {"CNI_COMMAND": "VERSION", "TMPDIR": str(binary.parent.parent)}
-    return "supportedVersions" in json.loads(run([binary], stdin="{}", env=environment).stdout)
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three images with different builds of the plugin."""
+    missing = TARGETS["onedir"].missing()
+    if missing:
+        pytest.fail(missing, pytrace=False)
+    folder = tmp_path_factory.mktemp("images")
+    made = [image(folder / "0")]
+    for number in range(1, 3):
+        made.append(another(made[-1], folder / str(number)))
+    return made
 
 
-@contextmanager
-def in_use(binary: Path) -> Iterator[list[str]]:
-    """Two runtimes that start the plugin over and over while the block lasts; the list is what they saw fail."""
-    failures: list[str] = []
-    starts = [0, 0]
-    enough = threading.Event()
-
-    def runtime(number: int) -> None:
-        while not enough.is_set():
-            try:
-                if not answers(binary):
-                    failures.append("no answer")
-            except (OSError, AssertionError, ValueError, subprocess.SubprocessError) as failure:
-                failures.append(repr(failure))
-            starts[number] += 1
-
-    threads = [threading.Thread(target=runtime, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        wait_for("the plugin is in use", lambda: min(starts) >= 2)
-        yield failures
-        seen = list(starts)
-        wait_for("it was started afterwards too", lambda: all(n > s + 1 for n, s in zip(starts, seen, strict=True)))
-    finally:
-        enough.set()
-        for thread in threads:
-            thread.join(30)
+# What there is afterwards
 
 
-def entries(folder: Path) -> list[str]:
-    """Everything in a folder, hidden or not."""
-    return sorted(path.name for path in folder.iterdir())
+@pytest.mark.parametrize("tools", ["coreutils", "busybox"])
+def test_the_plugin_is_installed_with_the_tools_of(real: list[Path], destination: Path, tools: str) -> None:
+    """Its version is in the hidden folder's name; a listing shows `ovs`."""
+    path = PATH
+    if tools == "busybox":
+        applets = destination.parent / "applets"
+        applets.mkdir()
+        for name in run(["busybox", "--list"]).stdout.split():
+            (applets / name).symlink_to(shutil.which("busybox") or "")
+        path = str(applets)
+    for source in real[:2]:
+        run(["/usr/bin/env", "-i", f"PATH={path}", source / INSTALLER, destination])
+        assert re.fullmatch(rf"\.ovs-{re.escape(__version__)}-[0-9a-f]{{16}}", linked(destination))
+        assert answers(destination / "ovs")
+        assert (destination / "ovs").stat().st_mode & 0o777 == 0o755
+        assert run(["ls", destination]).stdout.split() == ["ovs"]
+    assert len(entries(destination)) == 3
 
 
-def daemonset_command(image_folder: Path, destination: Path) -> list[str]:
-    """The DaemonSet's command, with the image's and the node's folder replaced by the test's."""
-    daemonset = yaml.safe_load((REPOSITORY / "conf/kubernetes/daemonset.yaml").read_text())
-    (container,) = daemonset["spec"]["template"]["spec"]["initContainers"]
-    (mount,) = container["volumeMounts"]
-    words = [*container["command"], *container.get("args", [])]
-    assert mount["mountPath"] in words
-    places = {mount["mountPath"]: str(destination), f"{IMAGE_FOLDER}/install": str(image_folder / "install")}
-    assert set(places) <= set(words)
-    return [places.get(word, word) for word in words]
+def test_the_link_is_relative_so_that_it_holds_under_any_mount(images: list[Path], destination: Path) -> None:
+    install(images[0], destination)
+    assert answers(destination.rename(destination.parent / "elsewhere") / "ovs")
 
 
-def test_the_daemonsets_command_replaces_a_plugin_in_use_without_any_failure(
-    image_folder: Path, other_version: Path, tmp_path: Path
-) -> None:
-    destination = tmp_path / "cni-bin"
-    run(daemonset_command(image_folder, destination))
-    with in_use(destination / "ovs") as failures:
-        for folder in (other_version, image_folder, other_version):
-            run(daemonset_command(folder, destination))
-    assert failures == []
+def test_a_destination_that_is_a_link_to_a_folder_is_followed(images: list[Path], destination: Path) -> None:
+    target = destination.parent / "target"
+    target.mkdir()
+    destination.symlink_to("target")
+    for source in images:
+        install(source, destination)
+    assert answers(target / "ovs")
+    assert destination.is_symlink()
 
 
-def test_a_plugin_in_use_is_replaced_by_the_other_form_and_back_without_any_failure(
-    image_folder: Path, tmp_path: Path
-) -> None:
-    """Here the executables differ in everything, so a plugin that opens its own file again would notice."""
-    destination = tmp_path / "cni-bin"
-    run([image_folder / "install", destination])
-    with in_use(destination / "ovs") as failures:
-        for _ in range(5):
-            run([image_folder / "install", "--folder", destination])
-            run([image_folder / "install", destination])
-    assert failures == []
-
-
-def test_writing_into_a_plugin_in_use_would_have_failed(image_folder: Path, tmp_path: Path) -> None:
-    """The danger is real on this machine, so the tests above would have seen it."""
-    binary = tmp_path / "cni-bin/ovs"
-    run([image_folder / "install", binary.parent])
-    # With these variables the plugin waits for its configuration on stdin.
-    variables = {"COMMAND": "ADD", "CONTAINERID": "c", "NETNS": "/proc/self/ns/net", "IFNAME": "eth0", "PATH": "/"}
-    environment = {f"CNI_{key}": value for key, value in variables.items()} | {"TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([binary], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        with pytest.raises(OSError, match="Text file busy"):
-            binary.open("r+b")
-    finally:
-        process.communicate(timeout=10)
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-@FORMS
-def test_the_installed_plugin_answers(image_folder: Path, tmp_path: Path, shell: str, options: Sequence[str]) -> None:
-    destination = tmp_path / "not there yet/cni-bin"
-    run([*SHELLS[shell], image_folder / "install", *options, destination])
-    assert answers(destination / "ovs")
-    assert [name for name in entries(destination) if name.startswith(".")] == []
-    assert os.stat(destination / "ovs").st_mode & 0o777 == 0o755
-
-
-@FORMS
-def test_the_link_is_relative_so_that_it_holds_under_any_mount(
-    image_folder: Path, tmp_path: Path, options: Sequence[str]
-) -> None:
-    run([image_folder / "install", *options, tmp_path / "cni-bin"])
-    moved = (tmp_path / "cni-bin").rename(tmp_path / "elsewhere")
-    assert answers(moved / "ovs")
-
-
-@FORMS
-def test_only_what_was_in_use_before_an_update_stays_beside_the_new_plugin(
-    image_folder: Path, other_version: Path, tmp_path: Path, options: Sequence[str]
-) -> None:
-    destination = tmp_path / "cni-bin"
-    third = tmp_path / "third"
-    shutil.copytree(other_version, third, symlinks=True)
-    change(third)
-    links = []
-    for folder in (image_folder, other_version, third):
-        run([folder / "install", *options, destination])
-        links.append(os.readlink(destination / "ovs").partition("/")[0])
-    assert len(set(links)) == 3
-    assert entries(destination) == sorted(["ovs", *links[1:]])
-
-
-@FORMS
-def test_installing_the_same_plugin_again_changes_nothing(
-    image_folder: Path, tmp_path: Path, options: Sequence[str]
-) -> None:
-    destination = tmp_path / "cni-bin"
-    run([image_folder / "install", *options, destination])
-    inode = os.stat(destination / "ovs").st_ino
-    before = entries(destination)
-    run([image_folder / "install", *options, destination])
-    assert entries(destination) == before
-    assert os.stat(destination / "ovs").st_ino == inode
-
-
-@FORMS
-def test_a_damaged_plugin_is_repaired(image_folder: Path, tmp_path: Path, options: Sequence[str]) -> None:
-    destination = tmp_path / "cni-bin"
-    run([image_folder / "install", *options, destination])
-    (destination / "ovs").resolve().write_bytes(b"")
-    run([image_folder / "install", *options, destination])
-    assert answers(destination / "ovs")
-
-
-def test_other_plugins_in_the_folder_are_not_touched(image_folder: Path, tmp_path: Path) -> None:
-    destination = tmp_path / "cni-bin"
-    destination.mkdir()
-    others = {"bridge", "ovs-mirror-producer", "ovs.conf"}
-    for name in others:
-        (destination / name).write_text("another plugin\n")
-    (destination / "ovs").write_text("a plugin of the same name, from somebody else\n")
-    run([image_folder / "install", destination])
-    assert set(entries(destination)) == {*others, "ovs", os.readlink(destination / "ovs")}
-    assert answers(destination / "ovs")
-
-
-def test_an_install_without_a_built_plugin_says_what_to_do_and_changes_nothing(
-    image_folder: Path, tmp_path: Path
-) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    done = run([image_folder / "install", "--from", empty, tmp_path / "cni-bin"], check=False)
+def test_the_version_is_read_where_the_plugin_cannot_be_started(images: list[Path], destination: Path) -> None:
+    """As in the image, which has no C library."""
+    program = images[0] / "ovs.d/ovs"
+    program.write_text(program.read_text().replace("#!/bin/sh", "#!/not/here"))
+    done = run([images[0] / INSTALLER, destination], check=False)
     assert done.returncode == 1
-    assert "build/binary" in done.stderr
-    assert not (tmp_path / "cni-bin").exists()
+    assert "the plugin does not start on this machine" in done.stderr
+    assert entries(destination) == []
+    (images[0] / "VERSION").write_text("4.5.6\n")
+    assert install(images[0], destination).startswith(".ovs-4.5.6-")
 
 
-@pytest.mark.parametrize("words", [[], ["--unknown", "x"], ["one", "two"], ["--from"], [""]])
-def test_a_wrong_command_line_is_answered_with_the_usage(image_folder: Path, words: Sequence[str]) -> None:
-    done = run([image_folder / "install", *words], check=False)
-    assert done.returncode == 2
-    assert "usage:" in done.stderr
+def test_installing_the_same_plugin_again_changes_nothing(images: list[Path], destination: Path) -> None:
+    install(images[0], destination)
+    before = entries(destination), os.lstat(destination / "ovs").st_ino, os.stat(destination).st_mtime_ns
+    install(images[0], destination)
+    assert (entries(destination), os.lstat(destination / "ovs").st_ino, os.stat(destination).st_mtime_ns) == before
+
+
+def test_going_back_and_forth_between_two_versions_makes_two_folders(images: list[Path], destination: Path) -> None:
+    for _ in range(5):
+        versions = {install(source, destination) for source in images[:2]}
+    assert entries(destination) == sorted([*versions, "ovs"])
+
+
+def test_a_damaged_version_is_replaced_by_another_folder_and_not_touched(images: list[Path], destination: Path) -> None:
+    """Commands may be running from it, and may not have met the damage."""
+    damaged = install(images[0], destination)
+    (destination / damaged / "_internal/library").write_bytes(b"")
+    inode = (destination / damaged).stat().st_ino
+    assert install(images[0], destination) == f"{damaged}.1"
+    assert (destination / damaged).stat().st_ino == inode
+    assert (destination / damaged / "_internal/library").read_bytes() == b""
+
+
+def test_a_program_copied_by_hand_is_kept_as_a_version_and_other_files_are_not_touched(
+    images: list[Path], destination: Path
+) -> None:
+    destination.mkdir()
+    others = {"bridge", "ovs-mirror-producer", "ovs.conf", ".ovs-notes", ".hidden"}
+    for name in others:
+        (destination / name).write_text("not ours\n")
+    shutil.copy2(TARGETS["onefile"].command[0], destination / "ovs")
+    version = install(images[0], destination)
+    (copied,) = set(entries(destination)) - {*others, "ovs", version}
+    assert re.fullmatch(r"\.ovs-copied-[0-9a-f]{16}", copied)
+    assert answers(destination / copied / "ovs")
+    assert all((destination / name).read_text() == "not ours\n" for name in others)
+
+
+def test_root_without_any_capability_is_enough(images: list[Path], destination: Path) -> None:
+    """As in the DaemonSet; and what was copied by hand may belong to somebody else."""
+    destination.mkdir()
+    shutil.copy2(TARGETS["onefile"].command[0], destination / "ovs")
+    os.chown(destination / "ovs", 1000, 1000)
+    wrapper = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
+    versions = [install(source, destination, *wrapper) for source in images]
+    assert len(entries(destination)) == 6
+    for number, version in enumerate(versions):
+        age(destination / version, minutes=300 - number)
+    install(images[-1], destination, *wrapper)
+    (copied,) = (name for name in entries(destination) if name.startswith(".ovs-copied-"))
+    assert entries(destination) == sorted([versions[-1], copied, "ovs"])
+
+
+@pytest.mark.parametrize("text", ["nowhere", "../elsewhere", "folder/ovs", "/usr/bin/true"])
+def test_a_link_that_somebody_else_made_is_replaced_alone(images: list[Path], destination: Path, text: str) -> None:
+    (destination / "folder").mkdir(parents=True)
+    (destination / "folder/ovs").write_text("not ours\n")
+    (destination / "ovs").symlink_to(text)
+    version = install(images[0], destination)
+    assert entries(destination) == sorted([version, "folder", "ovs"])
+    assert (destination / "folder/ovs").read_text() == "not ours\n"
+
+
+# What is removed, and when
+
+
+def test_every_version_of_the_last_two_hours_stays(images: list[Path], destination: Path) -> None:
+    versions = []
+    for source in images:
+        versions.append(install(source, destination))
+        # The time that counts is that of the replacement, not of the installation.
+        age(destination / versions[-1], minutes=300)
+    assert len(set(versions)) == 4
+    assert entries(destination) == sorted(["ovs", *versions])
+    for version in versions[:-1]:
+        age(destination / version, minutes=110)
+    install(images[-1], destination)
+    assert entries(destination) == sorted(["ovs", *versions])
+
+
+def test_of_older_ones_only_the_last_that_was_replaced_stays(images: list[Path], destination: Path) -> None:
+    versions = [install(source, destination) for source in images]
+    for number, version in enumerate(versions):
+        age(destination / version, minutes=300 - number)
+    install(images[-1], destination)
+    assert entries(destination) == sorted(["ovs", *versions[-2:]])
+
+
+@pytest.mark.parametrize("wrapper", [[], ["unshare", "--pid", "--fork", "--mount-proc"]], ids=["node", "container"])
+def test_a_version_stays_while_a_process_executes_it(
+    real: list[Path], destination: Path, wrapper: Sequence[str]
+) -> None:
+    """Also one that the installer cannot see, as in a DaemonSet."""
+    versions = [install(real[0], destination)]
+    process = stopped_while_starting(destination / "ovs")
+    try:
+        versions += [install(source, destination) for source in real[1:]]
+        for _ in range(3):
+            for version in versions[:2]:
+                age(destination / version, minutes=10000)
+            install(real[-1], destination, *wrapper)
+        assert entries(destination) == sorted(["ovs", *versions])
+        goes_on(process)
+    finally:
+        process.kill()
+        process.communicate(timeout=5)
+    age(destination / versions[0], minutes=10000)
+    install(real[-1], destination, *wrapper)
+    assert entries(destination) == sorted(["ovs", *versions[1:]])
+
+
+def test_a_version_that_another_run_may_be_removing_is_not_taken_again(images: list[Path], destination: Path) -> None:
+    first = install(images[0], destination)
+    second = install(images[1], destination)
+    age(destination / first, minutes=59)
+    assert install(images[0], destination) == first
+    install(images[1], destination)
+    age(destination / first, minutes=61)
+    assert install(images[0], destination) == f"{first}.1"
+    assert entries(destination) == sorted([first, f"{first}.1", second, "ovs"])
+
+
+def test_what_a_killed_run_left_is_removed_but_not_what_a_live_one_needs(images: list[Path], destination: Path) -> None:
+    for name in ("dead", "young", "live"):
+        (destination / f".ovs.tmp.{name}/new").mkdir(parents=True)
+    for name in ("dead", "live"):
+        os.mkfifo(destination / f".ovs.tmp.{name}/alive")
+    pipe = os.open(destination / ".ovs.tmp.live/alive", os.O_RDWR)
+    try:
+        version = install(images[0], destination)
+    finally:
+        os.close(pipe)
+    assert entries(destination) == sorted([".ovs.tmp.live", version, "ovs"])
