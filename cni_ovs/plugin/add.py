@@ -6,6 +6,7 @@ from . import attachment as attachments
 from . import devices, log
 from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
 from .inet import format_mac
+from .insertion import Insertion
 from .netlink import KernelError, Netlink
 from .netns import Namespace, is_own
 from .result import Result, needs_address, parse, render
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .attachment import Attachment
     from .config import NetworkConfig
     from .deadline import Deadline
-    from .devices import Ends
+    from .devices import Device, Ends
     from .ipam import Delegate
     from .protocol import Invocation
 
@@ -68,11 +69,10 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
-    vswitch = Vswitch(config.socket_file, deadline)
-    vswitch.begin_prepare(attachment, config)
+    insertion = Insertion(config, attachment, deadline)
     host = Netlink()
     device = devices.of(config.interface_type)
-    datapath_type, existing = vswitch.finish_prepare(config)
+    datapath_type, existing = insertion.prepare()
     if existing is not None:
         if sandbox.netlink.link(attachment.ifname) is not None:
             raise devices.taken(attachment)
@@ -92,14 +92,14 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         device.create(host, sandbox, attachment, config)
         log.debug(f"made the device of port {attachment.port_name!r}")
         undo.push("the device", lambda _: device.destroy(host, attachment.port_name))
-        undo.push("the port", lambda time: _withdraw(vswitch, attachment, config, time, wait=device.GOES_WITH_ITS_ROW))
-        vswitch.begin_insert(attachment, config)
+        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device))
+        insertion.begin()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, undo)
         if not device.GOES_WITH_ITS_ROW:
             ends = connect()  # while ovs-vswitchd is at work
-        vswitch.finish_insert(attachment, config)
+        insertion.finish()
         log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
         if device.GOES_WITH_ITS_ROW:
             ends = connect()
@@ -159,18 +159,19 @@ def _replace(
 
 
 def _withdraw(
-    vswitch: Vswitch, attachment: Attachment, config: NetworkConfig, deadline: Deadline, *, wait: bool
+    insertion: Insertion, attachment: Attachment, config: NetworkConfig, deadline: Deadline, device: Device
 ) -> None:
-    """Remove the port that may have been inserted, and with `wait` see that its device has gone as well."""
+    """Remove the port that may have been inserted, and see that a device that goes with it has gone as well."""
+    vswitch: Vswitch = insertion
     vswitch.use(deadline)
     try:
-        number = vswitch.withdraw()
+        number = insertion.withdraw()
     except CniError as error:
         # The connection broke in between; what was sent may have been done.
         log.debug(f"connecting again: {error.msg}")
         vswitch = Vswitch(config.socket_file, deadline)
         number = vswitch.remove(vswitch.ports_of(attachment)[0])
-    if wait:
+    if device.GOES_WITH_ITS_ROW:
         vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from .errors import BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED, TRY_AGAIN_LATER, CniError
+from .errors import BRIDGE_NOT_FOUND, CniError
 from .forms import UNIX_PATH_BYTES
 from .ovsdb import Client, TransactionError, map_of, mutate, optional, select, set_of, wait
 
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .attachment import Attachment
-    from .config import NetworkConfig
     from .deadline import Deadline
 
-_DATABASE = "Open_vSwitch"
+DATABASE = "Open_vSwitch"
 _OVS_CNI = "ovs-cni.network.kubevirt.io"
 USERSPACE = "netdev"
 START_VSWITCHD = "start it: systemctl start openvswitch-switch"
@@ -28,8 +27,6 @@ START_VSWITCHD = "start it: systemctl start openvswitch-switch"
 _CONTROL_SECONDS = 0.5
 # How long somebody else may hold the lock who, like us, only asks for it.
 _LOCK_SECONDS = 0.03
-# What is kept of a deadline for finding out why ovs-vswitchd did not answer, and for saying so.
-_DIAGNOSIS_SECONDS = 0.2
 
 
 class Port:
@@ -70,9 +67,6 @@ class Vswitch:
 
     def __init__(self, address: str, deadline: Deadline) -> None:
         self._client = Client(address, deadline)
-        self._preparation = 0  # the request
-        self._requests: tuple[int, int] | None = None  # the rows, and the question for the OpenFlow number
-        self._inserted: str | None = None  # UUID of the Port row that was sent
 
     def use(self, deadline: Deadline) -> None:
         """Go on under another deadline."""
@@ -80,139 +74,10 @@ class Vswitch:
 
     def has_bridge(self, name: str) -> bool | None:
         """Whether there is a bridge of this name; None if there is only its row, and ovs-vswitchd has not made it."""
-        (bridges,) = self._transact(_select_bridge(name))
-        if bridges and _is_made(bridges[0]):
+        (bridges,) = self._transact(select_bridge(name))
+        if bridges and is_made(bridges[0]):
             return True
         return None if bridges else False
-
-    def begin_prepare(self, attachment: Attachment, config: NetworkConfig) -> None:
-        """Ask whether a port can be inserted; `finish_prepare` waits for the answer."""
-        name = attachment.port_name
-        self._preparation = self._send(
-            _select_bridge(config.bridge),
-            _select_ports([["name", "==", name]]),
-            _select_type(name),
-            select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
-        )
-
-    def finish_prepare(self, config: NetworkConfig) -> tuple[str, Port | None]:
-        """The datapath type of the port's bridge, and the port that has its name already.
-
-        Raises:
-            CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
-        """
-        bridges, ports, interfaces, counters = self._receive(self._preparation)
-        if not counters:
-            raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")
-        if not bridges:
-            raise bridge_not_found(config.bridge)
-        # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
-        # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
-        # report the old OpenFlow number for it.
-        wanted = counters[0]["next_cfg"]
-        waiting = self._client.deadline.shorter(self._patience(config))
-        if counters[0]["cur_cfg"] < wanted and not self.wait_until_configured(wanted, waiting):
-            raise self._not_answered("carried out earlier changes")
-        if not _is_made(bridges[0]):
-            # Without this, ADD would wait for the port until its time is over.
-            raise self._not_answered(f"made bridge {config.bridge!r}", _not_made_hint(bridges[0]))
-        return bridges[0]["datapath_type"], Port(ports[0], _type_of(interfaces)) if ports else None
-
-    # Attaching
-
-    def begin_insert(self, attachment: Attachment, config: NetworkConfig) -> None:
-        """Send the port, and the question whether ovs-vswitchd has taken it; `finish_insert` waits for the answers."""
-        name = attachment.port_name
-        interface: dict[str, Any] = {"name": name, "type": "internal" if config.interface_type == "internal" else ""}
-        if config.interface_type == "internal" and config.mtu is not None:
-            interface["mtu_request"] = config.mtu
-        if config.ofport_request is not None:
-            interface["ofport_request"] = config.ofport_request
-        port: dict[str, Any] = {
-            "name": name,
-            "interfaces": ["named-uuid", "interface"],
-            "external_ids": map_of({**config.external_ids, **attachment.external_ids}),
-        }
-        if config.vlan is not None:
-            port["tag"] = config.vlan
-            port["vlan_mode"] = "access"
-        this_bridge = [["name", "==", config.bridge]]
-        # The row's UUID is chosen here (ovsdb-server(7) section 5.2.1), so that it can be removed again without waiting
-        # for an answer to this.
-        self._inserted = _random_uuid()
-        insert = self._client.send_transaction(
-            _DATABASE,
-            [
-                # Without this, a bridge that was removed in the meantime would go unnoticed: the mutation below
-                # would match nothing, and the unreferenced rows would vanish when the transaction ends.
-                wait("Bridge", this_bridge, "==", {"name": config.bridge}, 0),
-                {"op": "insert", "table": "Interface", "uuid-name": "interface", "row": interface},
-                {"op": "insert", "table": "Port", "uuid": self._inserted, "row": port},
-                mutate("Bridge", this_bridge, ["ports", "insert", ["set", [["uuid", self._inserted]]]]),
-            ],
-        )
-        # ovsdb-server begins one connection's requests in their order, so this one sees the row of the first.
-        self._requests = insert, self._send_ofport_question(name, self._patience(config))
-
-    def finish_insert(self, attachment: Attachment, config: NetworkConfig) -> None:
-        """Wait until ovs-vswitchd has given the port an OpenFlow number.
-
-        Raises:
-            CniError: BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED with ovs-vswitchd's own words, or TRY_AGAIN_LATER
-                when it gave no answer in time.
-        """
-        name = attachment.port_name
-        if self._requests is None:
-            raise RuntimeError("finish_insert without begin_insert")
-        insert, question = self._requests
-        try:
-            self._client.receive_transaction(insert)
-        except TransactionError as error:
-            self._inserted = None  # there is nothing to withdraw
-            if error.error == "timed out":
-                raise bridge_not_found(config.bridge) from error
-            if error.error == "constraint violation":
-                raise CniError(
-                    NAME_TAKEN, f"Open vSwitch has an interface or port {name!r} already", error.details
-                ) from error
-            raise
-        try:
-            rows = self._client.receive_transaction(question)[1]["rows"]
-        except TransactionError as error:
-            if error.error != "timed out":
-                raise
-            raise self._not_answered(f"taken port {name!r}") from error
-        if not rows:
-            raise CniError(TRY_AGAIN_LATER, f"port {name!r} was removed while it was being attached")
-        if rows[0]["ofport"] == -1 or optional(rows[0]["error"]):
-            reason = optional(rows[0]["error"]) or "it gives no reason; see its log"
-            raise CniError(PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {config.bridge!r}", str(reason))
-
-    def withdraw(self) -> int | None:
-        """Take back what `begin_insert` sent, however far it came; returns what `remove` returns."""
-        # Whatever became of the insertion, this is carried out after it, even if the answers come too late for us.
-        return None if self._inserted is None else self._remove_by_uuid([self._inserted])
-
-    def _patience(self, config: NetworkConfig) -> float:
-        """How many seconds to wait for ovs-vswitchd."""
-        left = self._client.deadline.remaining() - _DIAGNOSIS_SECONDS
-        return max(0.001, left if config.link_wait is None else min(left, config.link_wait))
-
-    def _send_ofport_question(self, name: str, seconds: float) -> int:
-        this = [["name", "==", name]]
-        milliseconds = max(1, int(seconds * 1000))
-        return self._client.send_transaction(
-            _DATABASE,
-            [
-                wait("Interface", this, "!=", {"ofport": ["set", []]}, milliseconds),
-                select("Interface", this, ["ofport", "error"]),
-            ],
-        )
-
-    def _not_answered(self, what: str, hint: str = "it did not answer in time; see its log") -> CniError:
-        if not self.is_served():
-            return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}: it is not running", START_VSWITCHD)
-        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}", hint)
 
     # Finding and removing
 
@@ -261,7 +126,7 @@ class Vswitch:
         # Raising next_cfg asks ovs-vswitchd to tell, in cur_cfg, when it has caught up.
         operations.append(mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]))
         operations.append(select("Open_vSwitch", [], ["next_cfg"]))
-        results = self._client.transact(_DATABASE, operations)
+        results = self._client.transact(DATABASE, operations)
         rows = results[-1]["rows"]
         return rows[0]["next_cfg"] if rows else None  # none: somebody emptied the database, so no ovs-vswitchd uses it
 
@@ -276,7 +141,7 @@ class Vswitch:
             if not left:
                 return False
             try:
-                self._client.transact(_DATABASE, [wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)])
+                self._client.transact(DATABASE, [wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)])
             except TransactionError as error:
                 if error.error != "timed out":
                     raise
@@ -288,12 +153,12 @@ class Vswitch:
     def state_of(self, name: str) -> PortState | None:
         """A port as Open vSwitch has it; None if there is none of that name."""
         ports, interfaces = self._transact(
-            _select_ports([["name", "==", name]]),
+            select_ports([["name", "==", name]]),
             select("Interface", [["name", "==", name]], ["type", "ofport", "error"]),
         )
         if not ports:
             return None
-        port = Port(ports[0], _type_of(interfaces))
+        port = Port(ports[0], type_of(interfaces))
         this = ["set", [["uuid", port.uuid]]]
         (bridges,) = self._transact(select("Bridge", [["ports", "includes", this]], ["name"]))
         bridge = bridges[0]["name"] if bridges else None
@@ -342,21 +207,19 @@ class Vswitch:
         return self._receive(self._send(*operations))
 
     def _send(self, *operations: dict[str, Any]) -> int:
-        return self._client.send_transaction(_DATABASE, list(operations))
+        return self._client.send_transaction(DATABASE, list(operations))
 
     def _receive(self, request: int) -> list[list[dict[str, Any]]]:
         return [result["rows"] for result in self._client.receive_transaction(request)]
 
     def _ports(self, *conditions: list[Any], probably: str = "") -> list[list[Port]]:
         """The ports that meet each of these conditions. If it is the one named, one question is enough."""
-        *found, guessed = self._transact(
-            *(_select_ports(condition) for condition in conditions), _select_type(probably)
-        )
-        types = {probably: _type_of(guessed)}
+        *found, guessed = self._transact(*(select_ports(condition) for condition in conditions), select_type(probably))
+        types = {probably: type_of(guessed)}
         names = {row["name"] for rows in found for row in rows} - {probably}
         if names:
-            interfaces = self._transact(*(_select_type(name) for name in names))
-            types |= {name: _type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
+            interfaces = self._transact(*(select_type(name) for name in names))
+            types |= {name: type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
         return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
 
 
@@ -372,37 +235,26 @@ def bridge_not_found(bridge: str) -> CniError:
     )
 
 
-def _random_uuid() -> str:
-    """A UUID of version 4 (RFC 4122); the module `uuid` would be slow to import."""
-    value = int.from_bytes(posix.urandom(16), "big") & ~(0xF000 << 64) & ~(3 << 62) | 0x4000 << 64 | 2 << 62
-    digits = f"{value:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-
-
-def _type_of(interfaces: list[dict[str, Any]]) -> str | None:
+def type_of(interfaces: list[dict[str, Any]]) -> str | None:
+    """The type in what `select_type` found; None if there is no such interface."""
     return interfaces[0]["type"] if interfaces else None
 
 
-def _select_bridge(name: str) -> dict[str, Any]:
+def select_bridge(name: str) -> dict[str, Any]:
+    """The question for a bridge; `is_made` understands the answer."""
     return select("Bridge", [["name", "==", name]], ["name", "datapath_type", "datapath_id"])
 
 
-def _is_made(bridge: dict[str, Any]) -> bool:
+def is_made(bridge: dict[str, Any]) -> bool:
     """Whether ovs-vswitchd has made a bridge: it writes the datapath's id when it has."""
     return optional(bridge["datapath_id"]) is not None
 
 
-def _not_made_hint(bridge: dict[str, Any]) -> str:
-    """What to do about a bridge that ovs-vswitchd cannot make."""
-    if bridge["datapath_type"] == USERSPACE:
-        return "see its log"
-    command = f"ovs-vsctl set bridge {bridge['name']} datapath_type={USERSPACE}"
-    return f"see its log; where the kernel has no Open vSwitch module: {command}"
-
-
-def _select_type(name: str) -> dict[str, Any]:
+def select_type(name: str) -> dict[str, Any]:
+    """The question for the type of an interface."""
     return select("Interface", [["name", "==", name]], ["type"])
 
 
-def _select_ports(where: list[Any]) -> dict[str, Any]:
+def select_ports(where: list[Any]) -> dict[str, Any]:
+    """The question for the ports that meet a condition, with the columns that Port needs."""
     return select("Port", where, ["_uuid", "name", "external_ids", "tag", "trunks", "cvlans", "vlan_mode"])

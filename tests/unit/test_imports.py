@@ -32,7 +32,7 @@ OURS = {"cni_ovs"} | {
 CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "devices", "devices.veth", "netns")}
 ENTERING = {"cni_ovs.plugin.setns"}  # a sandbox
 DELETE = {"cni_ovs.plugin.delete"}
-ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "result")}
+ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "insertion", "result")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
 
 # Loaded inside functions: for mistakes and rare cases, and (the plugin's own) only by the commands that need them.

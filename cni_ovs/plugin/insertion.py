@@ -1,0 +1,196 @@
+"""Inserting one port into Open vSwitch: what ADD needs of it beyond vswitch.py.
+
+Questions are sent first and their answers waited for later, so that other work is done in between.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .errors import NAME_TAKEN, PORT_REFUSED, TRY_AGAIN_LATER, CniError
+from .ovsdb import TransactionError, map_of, mutate, optional, select, wait
+from .vswitch import (
+    DATABASE,
+    START_VSWITCHD,
+    USERSPACE,
+    Port,
+    Vswitch,
+    bridge_not_found,
+    is_made,
+    select_bridge,
+    select_ports,
+    select_type,
+    type_of,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .attachment import Attachment
+    from .config import NetworkConfig
+    from .deadline import Deadline
+
+# What is kept of a deadline for finding out why ovs-vswitchd did not answer, and for saying so.
+_DIAGNOSIS_SECONDS = 0.2
+
+
+class Insertion(Vswitch):
+    """Open vSwitch, and a port that is to be inserted into one of its bridges. Making it asks whether it can be.
+
+    Args:
+        config: the network's; its `socket_file` is where Open vSwitch is.
+        attachment: what the port is for.
+        deadline: as for Vswitch.
+    """
+
+    def __init__(self, config: NetworkConfig, attachment: Attachment, deadline: Deadline) -> None:
+        super().__init__(config.socket_file, deadline)
+        self._config = config
+        self._attachment = attachment
+        self._requests: tuple[int, int] | None = None  # the rows, and the question for the OpenFlow number
+        self._inserted: str | None = None  # UUID of the Port row that was sent
+        name = attachment.port_name
+        self._preparation = self._send(
+            select_bridge(config.bridge),
+            select_ports([["name", "==", name]]),
+            select_type(name),
+            select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
+        )
+
+    def prepare(self) -> tuple[str, Port | None]:
+        """The datapath type of the port's bridge, and the port that has its name already.
+
+        Raises:
+            CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
+        """
+        bridges, ports, interfaces, counters = self._receive(self._preparation)
+        if not counters:
+            raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")
+        if not bridges:
+            raise bridge_not_found(self._config.bridge)
+        # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
+        # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
+        # report the old OpenFlow number for it.
+        wanted = counters[0]["next_cfg"]
+        waiting = self._client.deadline.shorter(self._patience())
+        if counters[0]["cur_cfg"] < wanted and not self.wait_until_configured(wanted, waiting):
+            raise self._not_answered("carried out earlier changes")
+        if not is_made(bridges[0]):
+            # Without this, ADD would wait for the port until its time is over.
+            raise self._not_answered(f"made bridge {self._config.bridge!r}", _not_made_hint(bridges[0]))
+        return bridges[0]["datapath_type"], Port(ports[0], type_of(interfaces)) if ports else None
+
+    def begin(self) -> None:
+        """Send the port, and the question whether ovs-vswitchd has taken it; `finish` waits for the answers."""
+        name = self._attachment.port_name
+        interface: dict[str, Any] = {
+            "name": name,
+            "type": "internal" if self._config.interface_type == "internal" else "",
+        }
+        if self._config.interface_type == "internal" and self._config.mtu is not None:
+            interface["mtu_request"] = self._config.mtu
+        if self._config.ofport_request is not None:
+            interface["ofport_request"] = self._config.ofport_request
+        port: dict[str, Any] = {
+            "name": name,
+            "interfaces": ["named-uuid", "interface"],
+            "external_ids": map_of({**self._config.external_ids, **self._attachment.external_ids}),
+        }
+        if self._config.vlan is not None:
+            port["tag"] = self._config.vlan
+            port["vlan_mode"] = "access"
+        this_bridge = [["name", "==", self._config.bridge]]
+        # The row's UUID is chosen here (ovsdb-server(7) section 5.2.1), so that it can be removed again without waiting
+        # for an answer to this.
+        self._inserted = _random_uuid()
+        insert = self._client.send_transaction(
+            DATABASE,
+            [
+                # Without this, a bridge that was removed in the meantime would go unnoticed: the mutation below
+                # would match nothing, and the unreferenced rows would vanish when the transaction ends.
+                wait("Bridge", this_bridge, "==", {"name": self._config.bridge}, 0),
+                {"op": "insert", "table": "Interface", "uuid-name": "interface", "row": interface},
+                {"op": "insert", "table": "Port", "uuid": self._inserted, "row": port},
+                mutate("Bridge", this_bridge, ["ports", "insert", ["set", [["uuid", self._inserted]]]]),
+            ],
+        )
+        # ovsdb-server begins one connection's requests in their order, so this one sees the row of the first.
+        self._requests = insert, self._send_ofport_question(name, self._patience())
+
+    def finish(self) -> None:
+        """Wait until ovs-vswitchd has given the port an OpenFlow number.
+
+        Raises:
+            CniError: BRIDGE_NOT_FOUND, NAME_TAKEN, PORT_REFUSED with ovs-vswitchd's own words, or TRY_AGAIN_LATER
+                when it gave no answer in time.
+        """
+        name = self._attachment.port_name
+        if self._requests is None:
+            raise RuntimeError("finish without begin")
+        insert, question = self._requests
+        try:
+            self._client.receive_transaction(insert)
+        except TransactionError as error:
+            self._inserted = None  # there is nothing to withdraw
+            if error.error == "timed out":
+                raise bridge_not_found(self._config.bridge) from error
+            if error.error == "constraint violation":
+                raise CniError(
+                    NAME_TAKEN, f"Open vSwitch has an interface or port {name!r} already", error.details
+                ) from error
+            raise
+        try:
+            rows = self._client.receive_transaction(question)[1]["rows"]
+        except TransactionError as error:
+            if error.error != "timed out":
+                raise
+            raise self._not_answered(f"taken port {name!r}") from error
+        if not rows:
+            raise CniError(TRY_AGAIN_LATER, f"port {name!r} was removed while it was being attached")
+        if rows[0]["ofport"] == -1 or optional(rows[0]["error"]):
+            reason = optional(rows[0]["error"]) or "it gives no reason; see its log"
+            raise CniError(
+                PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {self._config.bridge!r}", str(reason)
+            )
+
+    def withdraw(self) -> int | None:
+        """Take back what `begin` sent, however far it came; returns what `remove` returns."""
+        # Whatever became of the insertion, this is carried out after it, even if the answers come too late for us.
+        return None if self._inserted is None else self._remove_by_uuid([self._inserted])
+
+    def _patience(self) -> float:
+        """How many seconds to wait for ovs-vswitchd."""
+        left = self._client.deadline.remaining() - _DIAGNOSIS_SECONDS
+        return max(0.001, left if self._config.link_wait is None else min(left, self._config.link_wait))
+
+    def _send_ofport_question(self, name: str, seconds: float) -> int:
+        this = [["name", "==", name]]
+        milliseconds = max(1, int(seconds * 1000))
+        return self._client.send_transaction(
+            DATABASE,
+            [
+                wait("Interface", this, "!=", {"ofport": ["set", []]}, milliseconds),
+                select("Interface", this, ["ofport", "error"]),
+            ],
+        )
+
+    def _not_answered(self, what: str, hint: str = "it did not answer in time; see its log") -> CniError:
+        if not self.is_served():
+            return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}: it is not running", START_VSWITCHD)
+        return CniError(TRY_AGAIN_LATER, f"ovs-vswitchd has not {what}", hint)
+
+
+def _random_uuid() -> str:
+    """A UUID of version 4 (RFC 4122); the module `uuid` would be slow to import."""
+    value = int.from_bytes(posix.urandom(16), "big") & ~(0xF000 << 64) & ~(3 << 62) | 0x4000 << 64 | 2 << 62
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _not_made_hint(bridge: dict[str, Any]) -> str:
+    """What to do about a bridge that ovs-vswitchd cannot make."""
+    if bridge["datapath_type"] == USERSPACE:
+        return "see its log"
+    command = f"ovs-vsctl set bridge {bridge['name']} datapath_type={USERSPACE}"
+    return f"see its log; where the kernel has no Open vSwitch module: {command}"
