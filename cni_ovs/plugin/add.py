@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from . import attachment as attachments
 from . import devices, log
 from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
@@ -69,6 +71,8 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
+    if posix.geteuid() != 0:
+        sandbox.open_netlink().close()  # says at once that it may not be entered, if so
     insertion = Insertion(config, attachment, deadline)
     host = Netlink()
     device = devices.of(config.interface_type)
@@ -83,6 +87,10 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         ends = device.connect(host, sandbox, attachment, config)
         if datapath_type == USERSPACE:
             _switch_off_offload(sandbox.netlink, ends.container.name)
+        if config.ipam_type is None:
+            # As early as possible: each change of a link that ovs-vswitchd hears of when it has the port already keeps
+            # it from forwarding for a moment. Addresses have to wait, because what they send must be heard.
+            device.bring_up(host, sandbox, ends, deadline)
         return ends
 
     def bring_up() -> None:
@@ -97,20 +105,18 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, undo)
-        if not device.GOES_WITH_ITS_ROW:
+        if not device.MADE_BY_OPEN_VSWITCH:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
         log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
-        if device.GOES_WITH_ITS_ROW:
+        if device.MADE_BY_OPEN_VSWITCH:
             ends = connect()
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface, which therefore has to be there and up.
             bring_up()
             delegate = _start_ipam(invocation, config, undo)
         _add_interfaces(result, ends, attachment)
-        if delegate is None:
-            bring_up()
-        else:
+        if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, bring_up, deadline)
         if config.dns:
             result.dns = config.dns
@@ -171,7 +177,7 @@ def _withdraw(
         log.debug(f"connecting again: {error.msg}")
         vswitch = Vswitch(config.socket_file, deadline)
         number = vswitch.remove(vswitch.ports_of(attachment)[0])
-    if device.GOES_WITH_ITS_ROW:
+    if device.MADE_BY_OPEN_VSWITCH:
         vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
 

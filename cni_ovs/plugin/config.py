@@ -294,6 +294,10 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
     return None
 
 
+# How many unknown keys are worth a line and a guess each.
+_REPORTED = 20
+
+
 def _exists(path: str) -> bool:
     try:
         posix.stat(path)
@@ -310,13 +314,16 @@ def _report_flat_file() -> None:
 
 def _report_unknown(values: dict[str, Any]) -> None:
     known = {key.lower() for key in (*_KNOWN, *_LATER)}
-    for key in values:
-        if key.lower() in known or key.startswith("cni.dev/"):
-            continue
-        from .spelling import nearest  # noqa: PLC0415 - start-up time, for a mistake that is rare
+    unknown = [key for key in values if key.lower() not in known and not key.startswith("cni.dev/")]
+    if not unknown:
+        return
+    from .spelling import nearest  # noqa: PLC0415 - start-up time, for a mistake that is rare
 
+    for key in unknown[:_REPORTED]:
         close = nearest(key, _KNOWN)
         log.warning(
             f"unknown key {key!r} in the network configuration is ignored"
             + (f"; did you mean {close!r}?" if close else "")
         )
+    if len(unknown) > _REPORTED:
+        log.warning(f"and {len(unknown) - _REPORTED} more")

@@ -114,7 +114,7 @@ def remove_ports(vswitch: Vswitch, ports: list[Port], deadline: Deadline, *, wai
         # After the row: ovs-vswitchd would complain of a device that vanishes under it. Not waiting for it in between
         # lets it work while the kernel does.
         kind.destroy(host, port.name)
-        wait |= kind.GOES_WITH_ITS_ROW
+        wait |= kind.MADE_BY_OPEN_VSWITCH
     if wait and not vswitch.wait_until_configured(number, deadline.shorter(_DEVICE_SECONDS)):
         log.warning("ovs-vswitchd has not removed the device yet; it will when it runs again")
 

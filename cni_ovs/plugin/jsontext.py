@@ -2,7 +2,8 @@
 
 `json` is a thin layer over the C module `_json`, but importing it compiles regular expressions and loads `re`,
 `enum` and `functools`: more time than an attachment takes (docs/design.md). So this calls the C part itself, and
-the tests compare it with `json` on generated input. Where that private module has changed its form, `json` serves.
+the tests compare it with `json` on generated input. Where that private module has changed its form, `json`
+serves (not in the frozen plugin: build/ovs.spec would refuse to freeze it).
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from .errors import IO_FAILURE, CniError
 
 # A configuration is a few hundred bytes; Kubernetes allows 1 MiB for an object.
 _LARGEST_CONFIG = 4 << 20
-# What the kernel passes on is bytes. What is not UTF-8 among them comes back as it was when a variable is passed on.
-_ANY_BYTES = ("utf-8", "surrogateescape")
+# What the kernel passes on is bytes. What is no text among them comes back as it was when a variable is passed on.
+_ANY_BYTES = (sys.getfilesystemencoding(), "surrogateescape")
 # For a runtime that reads slowly. A result fits into a pipe, so nearly always nothing is waited for.
 _STDOUT_SECONDS = 1.0
 

@@ -38,7 +38,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_MULTIPATH, _
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _NLMSGERR_ATTR_MSG = 1
 
-_IFF_UP, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x40, 0x10000
+_IFF_UP, _IFF_RUNNING, _IFF_PROMISC, _IFF_LOWER_UP = 0x1, 0x40, 0x100, 0x10000
 _SKIP_STATS = 0x8  # RTEXT_FILTER_SKIP_STATS: the counters are most of a link message
 IFA_TENTATIVE, IFA_DADFAILED = 0x40, 0x08
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
@@ -215,21 +215,19 @@ class Netlink:
             KernelError: EEXIST when either name is taken.
         """
         common = b"" if mtu is None else _u32(_IFLA_MTU, mtu)
-        other = (
-            _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _text(_IFLA_IFNAME, peer) + _u32(_IFLA_NET_NS_FD, peer_netns) + common
-        )
+        other = _which(peer) + _u32(_IFLA_NET_NS_FD, peer_netns) + common
         if peer_mac is not None:
             other += _attribute(_IFLA_ADDRESS, peer_mac)
         info = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(
             _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
         )
-        payload = _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name) + common
+        payload = _which(name) + common
         self._request(_RTM_NEWLINK, _CREATE | _EXCL, payload + _attribute(_IFLA_LINKINFO | _NESTED, info))
 
     def delete_link(self, name: str) -> bool:
         """Delete an interface. False if there is none of that name."""
         try:
-            self._request(_RTM_DELLINK, 0, _LINK.pack(AF_UNSPEC, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+            self._request(_RTM_DELLINK, 0, _which(name))
         except KernelError as error:
             if error.errno == ENODEV:
                 return False
@@ -242,26 +240,26 @@ class Netlink:
         spec = _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(AF_INET6 | _NESTED, mode))
         self._request(_RTM_SETLINK, 0, _which(name) + spec)
 
-    def set_up(self, which: str | int) -> None:
-        """`ip link set … up`, by name or index."""
-        self._request(_RTM_SETLINK, 0, _which(which, _IFF_UP))
+    def set_up(self, which: str | int, *, promiscuous: bool = False) -> None:
+        """`ip link set … up`, by name or index; with `promisc on`, if so."""
+        self._request(_RTM_SETLINK, 0, _which(which, _IFF_UP | _IFF_PROMISC if promiscuous else _IFF_UP))
 
     def set_mtu(self, index: int, mtu: int) -> None:
         """`ip link set … mtu …`."""
-        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + _u32(_IFLA_MTU, mtu))
+        self._request(_RTM_SETLINK, 0, _which(index) + _u32(_IFLA_MTU, mtu))
 
     def set_mac(self, index: int, mac: bytes) -> None:
         """`ip link set … address …`. Even an unchanged address makes the kernel announce the interface (arp_notify)."""
-        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + _attribute(_IFLA_ADDRESS, mac))
+        self._request(_RTM_SETLINK, 0, _which(index) + _attribute(_IFLA_ADDRESS, mac))
 
     def move(self, index: int, netns: int) -> None:
         """Move an interface to the namespace of a file descriptor, with its name."""
-        self._request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + _u32(_IFLA_NET_NS_FD, netns))
+        self._request(_RTM_SETLINK, 0, _which(index) + _u32(_IFLA_NET_NS_FD, netns))
 
     def add_altname(self, index: int, name: str) -> None:
         """`ip link property add … altname …` (Linux 5.5 and newer)."""
         names = _attribute(_IFLA_PROP_LIST | _NESTED, _text(_IFLA_ALT_IFNAME, name))
-        self._request(_RTM_NEWLINKPROP, _CREATE | _EXCL, _LINK.pack(AF_UNSPEC, 0, index, 0, 0) + names)
+        self._request(_RTM_NEWLINKPROP, _CREATE | _EXCL, _which(index) + names)
 
     # Addresses
 

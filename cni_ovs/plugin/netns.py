@@ -62,7 +62,7 @@ class Namespace:
             # O_NONBLOCK: the path comes from outside, and opening a FIFO would wait for ever.
             self.fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
             if not _is_network_namespace(self.fd):
-                raise OSError(EINVAL, "it is something else")
+                raise OSError(EINVAL, "it is no network namespace")
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
 

@@ -145,7 +145,10 @@ def _trace(error: Exception) -> str:
         code = trace.tb_frame.f_code
         places.append(f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}")
         trace = trace.tb_next
-    return ", ".join(places)
+    if len(places) > 12:  # a recursion
+        places[4:-8] = [f"{len(places) - 12} more"]
+    cause = error.__cause__ or error.__context__
+    return ", ".join(places) + (f"; because of {type(cause).__name__}: {cause}" if cause else "")
 
 
 def missing_variables(names: list[str]) -> CniError:

@@ -8,16 +8,24 @@ if TYPE_CHECKING:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that the fewest typing mistakes turn into `word`, whatever the case.
+    """The known word that `word` most likely stands for, whatever the case.
 
-    None when two fifths of its characters would be mistakes.
+    That is the one which the fewest typing mistakes turn into it, of those that begin with it or that it begins with
+    (`vlan_tag`), or that take no more mistakes than two fifths of its characters. None if there is no such word.
     """
     allowed = max(1, len(word) * 2 // 5)
-    if len(word) > 64:
-        return None  # nobody means a key by that, and it comes from outside: comparing takes time
-    counted = [(_mistakes(word.lower(), other.lower()), other) for other in known]
-    fewest, other = min(counted, default=(allowed + 1, ""))
-    return other if fewest <= allowed else None
+    found: list[tuple[int, str]] = []
+    for other in known:
+        one, two = word.lower(), other.lower()
+        mistakes = abs(len(one) - len(two))
+        if min(len(one), len(two)) < 3 or not (one.startswith(two) or two.startswith(one)):
+            if mistakes > allowed:
+                continue  # at least so many; and this keeps long words, which nobody means, from taking our time
+            mistakes = _mistakes(one, two)
+            if mistakes > allowed:
+                continue
+        found.append((mistakes, other))
+    return min(found)[1] if found else None
 
 
 def _mistakes(one: str, other: str) -> int:

@@ -212,11 +212,12 @@ class Vswitch:
     def _receive(self, request: int) -> list[list[dict[str, Any]]]:
         return [result["rows"] for result in self._client.receive_transaction(request)]
 
-    def _ports(self, *conditions: list[Any], probably: str = "") -> list[list[Port]]:
+    def _ports(self, *conditions: list[Any], probably: str | None = None) -> list[list[Port]]:
         """The ports that meet each of these conditions. If it is the one named, one question is enough."""
-        *found, guessed = self._transact(*(select_ports(condition) for condition in conditions), select_type(probably))
-        types = {probably: type_of(guessed)}
-        names = {row["name"] for rows in found for row in rows} - {probably}
+        questions = [select_ports(condition) for condition in conditions]
+        found = self._transact(*questions, *([select_type(probably)] if probably else []))
+        types = {probably: type_of(found.pop())} if probably else {}
+        names = {row["name"] for rows in found for row in rows} - types.keys()
         if names:
             interfaces = self._transact(*(select_type(name) for name in names))
             types |= {name: type_of(rows) for name, rows in zip(names, interfaces, strict=True)}

@@ -102,10 +102,11 @@ def test_a_command_opens_only_what_it_needs(node: Node) -> None:
 def test_a_command_makes_no_more_system_calls_than_it_did(node: Node) -> None:
     pod = node.attachment()
     counts = {command: len(trace(node, command, pod).calls) for command in ("VERSION", "ADD", "DEL")}
-    # 423, 507 and 453 with Debian 12's Python.
-    assert counts["VERSION"] <= 440, counts
-    assert counts["ADD"] <= 530, counts
-    assert counts["DEL"] <= 470, counts
+    # 423, 507 and 453 with Debian 12's Python and Linux 6.18. Loading an extension module that is not built in takes 9.
+    modules = len(list(FOLDER.glob("_internal/*.cpython-*"))) - 2
+    assert counts["VERSION"] <= 440 + 9 * modules, counts
+    assert counts["ADD"] <= 530 + 9 * modules, counts
+    assert counts["DEL"] <= 470 + 9 * modules, counts
 
 
 def test_add_asks_ovsdb_server_three_things_over_one_connection(node: Node) -> None:
@@ -113,7 +114,7 @@ def test_add_asks_ovsdb_server_three_things_over_one_connection(node: Node) -> N
     pod = node.attachment()
     add = trace(node, "ADD", pod)
     assert add.requests() == 3
-    assert add.sockets("AF_NETLINK") == 2  # the host's and the sandbox's
+    assert add.sockets("AF_NETLINK") <= 3  # the host's, the sandbox's, and, before Linux 6.8, one to watch the link
     assert add.sockets("AF_INET") == 0
 
 
@@ -148,8 +149,12 @@ def instructions(*command: str) -> int:
 def test_a_start_takes_little_longer_than_that_of_the_interpreter_alone() -> None:
     alone = instructions(sys.executable, "-I", "-S", "-c", "import posix; posix._exit(0)")
     ours = instructions(str(FOLDER / "ovs"))
-    # 1.63 with Debian 12's Python. Importing `re`, for example, makes it 3.
-    assert ours / alone <= 1.68, f"{ours} instructions, {alone} of them are the interpreter's"
+    # 9.4 million with Debian 12's Python, whose program contains its library; else some are for loading that, in both.
+    # Importing `re`, for example, takes 20 million more.
+    contained = "libpython" not in Path("/proc/self/maps").read_text()
+    assert ours - alone <= (9.8e6 if contained else 6.3e6), (
+        f"{ours} instructions, {alone} of them are the interpreter's"
+    )
 
 
 def test_the_frozen_plugin_stays_small() -> None:

@@ -38,13 +38,12 @@ class Target:
         return None if needed.is_file() else f"{needed} is missing: run build/binary"
 
 
-def _newest_python() -> str:
-    """The newest interpreter of this machine: the frozen forms have, likely, an older one of the distribution."""
-    versions = (14, 13, 12)
+def _newer_python() -> str:
+    """An interpreter newer than 3.11, where there is one: the frozen forms have, likely, an older one."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    for version in versions:
+    for version in (14, 13, 12):
         # Not what is on PATH as well: it may be pyenv's shim, which needs another environment than a plugin gets.
-        for found in (Path(f"/usr/bin/python3.{version}"), *sorted(pyenv.glob(f"3.{version}.*/bin/python3"))):
+        for found in (Path(f"/usr/bin/python3.{version}"), *pyenv.glob(f"3.{version}.*/bin/python3")):
             if found.is_file():
                 return str(found)
     return "/usr/bin/python3"
@@ -55,7 +54,7 @@ TARGETS = {
     "onedir": Target("onedir", (str(REPOSITORY / "dist/ovs.d/ovs"),)),
     "module": Target(
         "module",
-        (_newest_python(), "-m", "cni_ovs.plugin"),
+        (_newer_python(), "-m", "cni_ovs.plugin"),
         # An interpreter sets LC_CTYPE for itself and its children, unless told not to. The frozen one does not.
         {"PYTHONPATH": str(REPOSITORY), "PYTHONCOERCECLOCALE": "0"},
     ),

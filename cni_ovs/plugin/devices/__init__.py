@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     class Device(Protocol):
         """What every kind of port can do."""
 
-        GOES_WITH_ITS_ROW: bool
-        """Whether the device is Open vSwitch's own, so that it goes when the Port row goes."""
+        MADE_BY_OPEN_VSWITCH: bool
+        """Whether the device comes and goes with its Port row."""
 
         def create(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
             """Make what must be there before Open vSwitch is told; leave nothing behind on failure.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         def connect(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
             """Bring the container's end to its place, with its name, MAC and MTU.
 
-            Where the device goes with its row, it comes with it too: then Open vSwitch must have taken the port.
+            Where Open vSwitch makes the device, it must have taken the port.
             """
 
         def bring_up(self, host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:

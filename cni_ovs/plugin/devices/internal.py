@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..netlink import Link, Netlink
     from ..netns import Namespace
 
-GOES_WITH_ITS_ROW = True
+MADE_BY_OPEN_VSWITCH = True
 
 
 def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
