@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -428,6 +429,9 @@ def test_empty_arguments_name_no_pod() -> None:
         ("socket_path", "socket_file"),
         ("externalids", "external_ids"),
         ("ofport-request", "ofport_request"),
+        ("vlan_tag", "vlan"),
+        ("bridge_name", "bridge"),
+        ("timeuot", "timeout"),
     ],
 )
 def test_an_unknown_key_is_reported_with_the_nearest_known_one(
@@ -437,6 +441,15 @@ def test_an_unknown_key_is_reported_with_the_nearest_known_one(
     assert capfd.readouterr().err == (
         f"cni-ovs: warning: unknown key {key!r} in the network configuration is ignored; did you mean {suggestion!r}?\n"
     )
+
+
+def test_many_unknown_keys_take_no_time_and_few_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    started = time.monotonic()
+    parse({f"key{number:040}": 1 for number in range(20_000)} | {f"brigde{number}": 1 for number in range(20_000)})
+    assert time.monotonic() - started < 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "cni-ovs: warning: and 39980 more"
 
 
 def test_an_unknown_key_that_is_like_nothing_is_reported_alone(capfd: pytest.CaptureFixture[str]) -> None:
