@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # What undoing may take beyond the command's timeout.
 _UNDO_SECONDS = 0.9
+# How long an IPAM plugin may take to end after something else has failed. A runtime that sent SIGTERM waits for us.
+_IPAM_END_SECONDS = 2.0
 
 
 class _Undo:
@@ -189,9 +191,9 @@ def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> D
 
     def release(deadline: Deadline) -> None:
         if delegate is not None:
-            # It may still be at work, and must not give an address after we have returned it. The other half of the
-            # time is for returning it.
-            delegate.end(deadline.shorter(deadline.remaining() / 2))
+            # It may still be at work, and must not give an address after we have returned it. At least half of the time
+            # is for returning it.
+            delegate.end(deadline.shorter(min(_IPAM_END_SECONDS, deadline.remaining() / 2)))
         ipam.run("DEL", invocation, config, deadline)
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
