@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -29,7 +30,15 @@ def blocks() -> list[str]:
 
 def inline() -> list[str]:
     found = [command for page in PAGES for command in INLINE.findall(page.read_text())]
-    return sorted({command for command in found if command not in ELSEWHERE and "…" not in command})
+    return sorted(
+        {command for command in found if command not in ELSEWHERE and "…" not in command and is_typed(command)}
+    )
+
+
+def is_typed(text: str) -> bool:
+    """Whether this is a command, and does not just name a file or folder that is there."""
+    path = REPOSITORY / text
+    return not path.exists() or (path.is_file() and os.access(path, os.X_OK))
 
 
 @pytest.fixture
