@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # No reply we ask for comes near this; a peer that sends more is no ovsdb-server.
 _LARGEST_MESSAGE = 64 << 20
+_SHORT = 1 << 16  # bytes, which take no time to decode
 
 
 class TransactionError(CniError):
@@ -176,8 +177,8 @@ class Client:
         if not data or len(self._received) > _LARGEST_MESSAGE:
             raise self._broken("it closed the connection" if not data else "it sent more than any answer has")
         # Messages follow each other without a separator. Each is an object, so none is complete without a brace that
-        # closes it.
-        while b"}" in self._received:
+        # closes it. One that comes in many parts (every port of a network) is only looked at where a part ends so.
+        while b"}" in self._received and (len(self._received) < _SHORT or self._received.endswith(b"}")):
             try:
                 text = self._received.decode()
                 message, end = jsontext.decode_first(text)
