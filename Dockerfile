@@ -3,29 +3,30 @@
 #
 #   docker build -t cni-ovs .          (or podman build, or buildah bud)
 #
-# BASE is the Debian that freezes the plugin. The frozen plugin brings its Python along but not the C library, so the
-# nodes' glibc must not be older than BASE's (bookworm: 2.36). Archive and package index are the ones that BASE is
-# configured for; a site that has its own sets them up there (sources.list, pip.conf) and passes its image.
+# BASE is the Debian that freezes the plugin. The frozen plugin brings its Python and C library along, so it does not
+# matter what the nodes have. Archive and package index are the ones that BASE is configured for; a site that has its own
+# sets them up there (sources.list, pip.conf) and passes its image.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS builder
 ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends binutils busybox-static libpython3.11 python3 python3-venv \
+    && apt-get install --yes --no-install-recommends \
+        binutils busybox-static gcc libc6-dev libpython3-dev python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # The locked packages first: this layer stays cached while only the plugin changes.
-COPY build/requirements.lock build/requirements.lock
+COPY build/pyinstaller build/requirements.lock build/
+COPY build/frozen/ build/frozen/
 RUN python3 -m venv .venv \
-    && .venv/bin/pip install --no-cache-dir --require-hashes --requirement build/requirements.lock
+    && .venv/bin/pip install --no-cache-dir --require-hashes --requirement build/requirements.lock \
+    && build/pyinstaller
 COPY . .
 RUN build/binary
-# VERSION: the image has no C library, so that the installer cannot ask the plugin.
 RUN mkdir -p /image/bin /image/opt/cni-ovs \
     && cp /bin/busybox /image/bin/busybox \
     && for applet in $(busybox --list); do [ $applet = busybox ] || ln -s busybox /image/bin/$applet; done \
-    && cp -RP LICENSE build/cni-ovs-install dist/ovs.d /image/opt/cni-ovs/ \
-    && sed -n 's/^__version__ = "\(.*\)"$/\1/p' cni_ovs/__init__.py > /image/opt/cni-ovs/VERSION
+    && cp LICENSE build/cni-ovs-install dist/ovs /image/opt/cni-ovs/
 
 FROM scratch
 LABEL org.opencontainers.image.title="cni-ovs" \

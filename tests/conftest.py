@@ -1,7 +1,7 @@
 """Fixtures of every test. What they are made of is in tests/support; the picture is in its `__init__`.
 
     openvswitch   (session) a private Open vSwitch in a namespace that plays the host
-    target        the plugin's form: onefile, onedir or module; `--target` chooses, all are the default
+    target        the plugin's form: frozen or module; `--target` chooses, both are the default
     node          openvswitch + target + a fresh bridge: sandboxes, attachments, and `assert_nothing_left()`
     private_node  the same with an Open vSwitch of its own, for tests that stop or kill its daemons
     sandbox       an empty container namespace, for tests that need no Open vSwitch

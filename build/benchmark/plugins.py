@@ -18,6 +18,7 @@ from cni_ovs import __version__
 TOP = Path(__file__).resolve().parents[2]
 TOOLS = TOP / ".tools/bin"
 DEBIAN = Path("/usr/lib/cni")
+INSTALLER = TOP / "build/cni-ovs-install"
 OVS_CNI = TOOLS / "ovs-cni"  # build/bench builds it, where there is Go
 
 PEERS = ("ovs-cni", "bridge")
@@ -59,16 +60,20 @@ class Plugin:
     def copied(self, folder: Path) -> Plugin:
         """The same plugin, in a folder of its own below this one."""
         target = folder / self.network
-        if (self.program.parent / "_internal").is_dir():  # the one-folder form
-            shutil.copytree(self.program.parent, target, symlinks=True)
-        else:
-            target.mkdir(parents=True)
-            shutil.copy2(self.program, target)
+        target.mkdir(parents=True)
+        shutil.copy2(self.program, target)
+        return replace(self, program=target / self.program.name)
+
+    def installed(self, folder: Path) -> Plugin:
+        """The same plugin, as the installer puts it there: a link into a folder of its version."""
+        target = folder / self.network
+        subprocess.run([INSTALLER, "--from", self.program.parent, target], check=True, stdout=subprocess.DEVNULL)
         return replace(self, program=target / self.program.name)
 
     def bytes_on_disk(self) -> int:
-        """The size of everything that has to be installed; for a copied one."""
-        return sum(path.stat().st_size for path in self.program.parent.rglob("*") if path.is_file())
+        """The size of everything that has to be installed; for a copied or installed one."""
+        files = [path for path in self.program.parent.rglob("*") if path.is_file() and not path.is_symlink()]
+        return sum(path.stat().st_size for path in files)
 
 
 def environment(
@@ -101,12 +106,12 @@ def copy_plugins(dist: Path, folder: Path, bridge: str, remote: str, linux_bridg
     """Every plugin of the comparison that is there, as a copy in `folder`: somebody may build while we measure."""
     ovs = {"type": "ovs", "bridge": bridge, "socket_file": remote}
     plugins = [
-        Plugin("ovs, one folder", dist / "ovs.d/ovs", ovs, ours=True),
         Plugin("ovs, one file", dist / "ovs", ovs, ours=True),
         Plugin("ovs-cni", OVS_CNI, ovs),
         Plugin("bridge", DEBIAN / "bridge", {"type": "bridge", "bridge": linux_bridge}, on_ovs=False),
     ]
-    return [plugin.copied(folder) for plugin in plugins if plugin.ours or plugin.program.is_file()]
+    installed = Plugin("ovs, installed", dist / "ovs", ovs, ours=True).installed(folder)
+    return [installed, *(plugin.copied(folder) for plugin in plugins if plugin.ours or plugin.program.is_file())]
 
 
 def versions(dist: Path) -> dict[str, str]:

@@ -7,7 +7,6 @@ of the time of the whole process.
 import gc
 import sys
 from _frozen_importlib import ModuleSpec
-from _frozen_importlib_external import ExtensionFileLoader
 from marshal import loads
 
 gc.disable()  # The imports make no garbage, and looking for it takes time.
@@ -18,15 +17,8 @@ class Bundle:
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        """The spec of a module: a code object in MODULES, or a shared library in EXTENSIONS. Else None."""
-        if name in MODULES:
-            return ModuleSpec(name, Bundle, origin="frozen", is_package=MODULES[name][0])
-        if name in EXTENSIONS:
-            location = f"{sys._MEIPASS}/{EXTENSIONS[name]}"
-            spec = ModuleSpec(name, ExtensionFileLoader(name, location), origin=location)
-            spec.has_location = True
-            return spec
-        return None
+        """The spec of a module of MODULES; None for others."""
+        return ModuleSpec(name, Bundle, origin="frozen", is_package=MODULES[name][0]) if name in MODULES else None
 
     @staticmethod
     def create_module(spec):
@@ -39,3 +31,4 @@ class Bundle:
 
 
 sys.meta_path.insert(0, Bundle)
+sys.path.clear()  # All that there is is built in or in MODULES.

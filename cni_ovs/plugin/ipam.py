@@ -7,7 +7,6 @@ its own that is killed when our time is over, and what it leaves running holds n
 from __future__ import annotations
 
 import posix
-import sys
 from _signal import SIGKILL, SIGPIPE  # type: ignore[import-not-found] # see main.py
 
 from . import jsontext, log
@@ -53,9 +52,7 @@ class Delegate:
     ) -> None:
         self.type = config.ipam_type or ""
         self.command = command
-        environment = _environment(invocation)
-        environment.update(instead or {})
-        environment["CNI_COMMAND"] = command
+        environment = {**invocation.environment, **(instead or {}), "CNI_COMMAND": command}
         program = find(self.type, invocation.path)
         stdin = posix.memfd_create("cni-ovs-stdin")  # a file, not a pipe: it takes the whole text at once
         self._stdout, stdout = posix.pipe2(posix.O_CLOEXEC)
@@ -230,19 +227,6 @@ def find(name: str, path: str) -> str:
         f"IPAM plugin {name!r} is not in CNI_PATH {path!r}",
         "install it there (Debian: containernetworking-plugins), or correct `ipam.type`",
     )
-
-
-def _environment(invocation: Invocation) -> dict[str, str]:
-    environment = dict(invocation.environment)
-    if hasattr(sys, "_MEIPASS"):
-        # PyInstaller's one-file start-up program makes us load our libraries from its folder; no child shall.
-        original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
-        environment.pop("LD_LIBRARY_PATH", None)
-        if original is not None:
-            environment["LD_LIBRARY_PATH"] = original
-        for key in [key for key in environment if key.startswith(("_PYI_", "_MEIPASS"))]:
-            del environment[key]
-    return environment
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -40,7 +40,7 @@ def main() -> None:
     # From here on nothing but the result can reach stdout: whatever writes to file descriptor 1 writes to stderr.
     stdout = posix.dup(1)
     posix.dup2(2, 1)
-    deadline = Deadline(DEFAULT_TIMEOUT, (_stop_on_signals(), *_stop_with_our_starter()))
+    deadline = Deadline(DEFAULT_TIMEOUT, (_stop_on_signals(),))
     stdin: list[bytes] = []
 
     def read() -> bytes:
@@ -87,21 +87,6 @@ def _stop_on_signals() -> int:
     for number in (SIGTERM, SIGINT, SIGHUP):
         signal(number, lambda *_: None)
     return read_end
-
-
-def _stop_with_our_starter() -> tuple[int, ...]:
-    """In the one-file form, what becomes readable when the process dies that the runtime started.
-
-    That is PyInstaller's start-up program, and we are its child. A runtime whose time is over kills only what it
-    started, and then waits until nobody holds its pipes any more.
-    """
-    folder = getattr(sys, "_MEIPASS", "")
-    if not folder or folder.startswith(sys.executable.rpartition("/")[0]):
-        return ()
-    try:
-        return (posix.pidfd_open(posix.getppid()),)
-    except OSError:
-        return ()  # before Linux 5.3
 
 
 def _read_stdin(deadline: Deadline) -> bytes:

@@ -78,7 +78,6 @@ def test_running_out_of_file_descriptors_is_an_error_in_json_and_leaves_nothing(
         if outcome.exit_code == 0:
             break
         assert "Traceback" not in outcome.error()["msg"]
-        node.remove_unpacked()
         node.assert_nothing_left()
     else:
         pytest.fail("ADD does not even succeed with 63 file descriptors")
@@ -428,5 +427,4 @@ def test_nobody_holds_the_pipes_of_a_killed_plugin_and_del_removes_the_rest(node
         os.kill(pid, signal.SIGKILL)
         ends(pid, timeout=5)
     pod.delete().silent()
-    node.remove_unpacked()
     node.assert_nothing_left()

@@ -94,7 +94,11 @@ def test_what_is_copied_exists_and_is_sent_to_the_build() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["build/binary", "build/cni-ovs-install", "build/requirements.lock", "cni_ovs/plugin/main.py", "LICENSE"]
+    "path",
+    [
+        *("build/binary", "build/cni-ovs-install", "build/pyinstaller", "build/requirements.lock"),
+        *("build/frozen/interpreter.c", "cni_ovs/plugin/main.py", "LICENSE"),
+    ],
 )
 def test_what_the_build_needs_is_sent_to_it(path: str) -> None:
     assert (REPOSITORY / path).exists()

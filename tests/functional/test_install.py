@@ -49,7 +49,7 @@ def images(tmp_path: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three images with different builds of the plugin."""
-    missing = TARGETS["onedir"].missing()
+    missing = TARGETS["frozen"].missing()
     if missing:
         pytest.fail(missing, pytrace=False)
     folder = tmp_path_factory.mktemp("images")
@@ -96,16 +96,13 @@ def test_a_destination_that_is_a_link_to_a_folder_is_followed(images: list[Path]
     assert destination.is_symlink()
 
 
-def test_the_version_is_read_where_the_plugin_cannot_be_started(images: list[Path], destination: Path) -> None:
-    """As in the image, which has no C library."""
-    program = images[0] / "ovs.d/ovs"
+def test_a_plugin_that_does_not_start_is_not_installed(images: list[Path], destination: Path) -> None:
+    program = images[0] / "ovs"
     program.write_text(program.read_text().replace("#!/bin/sh", "#!/not/here"))
     done = run([images[0] / INSTALLER, destination], check=False)
     assert done.returncode == 1
     assert "the plugin does not start on this machine" in done.stderr
     assert entries(destination) == []
-    (images[0] / "VERSION").write_text("4.5.6\n")
-    assert install(images[0], destination).startswith(".ovs-4.5.6-")
 
 
 def test_installing_the_same_plugin_again_changes_nothing(images: list[Path], destination: Path) -> None:
@@ -124,41 +121,38 @@ def test_going_back_and_forth_between_two_versions_makes_two_folders(images: lis
 def test_a_damaged_version_is_replaced_by_another_folder_and_not_touched(images: list[Path], destination: Path) -> None:
     """Commands may be running from it, and may not have met the damage."""
     damaged = install(images[0], destination)
-    (destination / damaged / "_internal/library").write_bytes(b"")
+    (destination / damaged / "ovs").write_bytes(b"")
     inode = (destination / damaged).stat().st_ino
     assert install(images[0], destination) == f"{damaged}.1"
     assert (destination / damaged).stat().st_ino == inode
-    assert (destination / damaged / "_internal/library").read_bytes() == b""
+    assert (destination / damaged / "ovs").read_bytes() == b""
 
 
-def test_a_program_copied_by_hand_is_kept_as_a_version_and_other_files_are_not_touched(
+def test_a_program_copied_by_hand_is_replaced_and_other_files_are_not_touched(
     images: list[Path], destination: Path
 ) -> None:
     destination.mkdir()
     others = {"bridge", "ovs-mirror-producer", "ovs.conf", ".ovs-notes", ".hidden"}
-    for name in others:
+    for name in (*others, "ovs"):
         (destination / name).write_text("not ours\n")
-    shutil.copy2(TARGETS["onefile"].command[0], destination / "ovs")
     version = install(images[0], destination)
-    (copied,) = set(entries(destination)) - {*others, "ovs", version}
-    assert re.fullmatch(r"\.ovs-copied-[0-9a-f]{16}", copied)
-    assert answers(destination / copied / "ovs")
+    assert answers(destination / "ovs")
+    assert entries(destination) == sorted([*others, "ovs", version])
     assert all((destination / name).read_text() == "not ours\n" for name in others)
 
 
 def test_root_without_any_capability_is_enough(images: list[Path], destination: Path) -> None:
     """As in the DaemonSet; and what was copied by hand may belong to somebody else."""
     destination.mkdir()
-    shutil.copy2(TARGETS["onefile"].command[0], destination / "ovs")
+    (destination / "ovs").write_text("copied by hand")
     os.chown(destination / "ovs", 1000, 1000)
     wrapper = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
     versions = [install(source, destination, *wrapper) for source in images]
-    assert len(entries(destination)) == 6
+    assert len(entries(destination)) == 5
     for number, version in enumerate(versions):
         age(destination / version, minutes=300 - number)
     install(images[-1], destination, *wrapper)
-    (copied,) = (name for name in entries(destination) if name.startswith(".ovs-copied-"))
-    assert entries(destination) == sorted([versions[-1], copied, "ovs"])
+    assert entries(destination) == sorted([*versions[-2:], "ovs"])
 
 
 @pytest.mark.parametrize("text", ["nowhere", "../elsewhere", "folder/ovs", "/usr/bin/true"])

@@ -48,7 +48,7 @@ def test_a_run_killed_at_any_step_leaves_a_whole_plugin_and_the_next_one_repairs
             )
             (tools / name).chmod(0o755)
     destination.mkdir()
-    shutil.copy2(images[0] / "ovs.d/ovs", destination / "ovs")
+    shutil.copy2(images[0] / "ovs", destination / "ovs")
     if before == "version":
         install(images[0], destination)
     new = install(images[1], shutil.copytree(destination, tmp_path / "finished", symlinks=True))
@@ -89,7 +89,8 @@ def test_runs_at_the_same_time_all_succeed(images: list[Path], destination: Path
 
 def test_a_full_or_read_only_file_system_changes_nothing(images: list[Path], destination: Path) -> None:
     for number, source in enumerate(images[:2]):
-        (source / "ovs.d/_internal/library").write_bytes(bytes([number]) * 3_000_000)
+        with (source / "ovs").open("a") as program:
+            program.write(f"exit\n{number}" + "\n" * 3_000_000)
     destination.mkdir()
     script = """
         set -e
@@ -125,7 +126,7 @@ def test_a_full_or_read_only_file_system_changes_nothing(images: list[Path], des
 def test_a_source_that_changes_meanwhile_is_noticed(images: list[Path], destination: Path) -> None:
     """As when build/binary runs at the same time; here the copying program adds to what it has copied."""
     tools = Path(tempfile.mkdtemp(dir=destination.parent))
-    (tools / "cp").write_text(f'#!/bin/sh\n{shutil.which("cp")} "$@"\nfor copy; do :; done\necho more >>"$copy/ovs"\n')
+    (tools / "cp").write_text(f'#!/bin/sh\n{shutil.which("cp")} "$@"\nfor copy; do :; done\necho more >>"$copy"\n')
     (tools / "cp").chmod(0o755)
     done = run([images[0] / INSTALLER, destination], env={"PATH": f"{tools}:{PATH}"}, check=False)
     assert done.returncode == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -84,7 +83,5 @@ def install_plugin(target: Target, folder: Path) -> None:
         script = folder / "ovs"
         script.write_text(f"#!/bin/sh\nexec {shlex.join(['env', *variables, *target.command])}\n")
         script.chmod(0o755)
-    elif target.name == "onedir":
-        run([INSTALL, folder])
     else:
-        shutil.copy2(target.command[0], folder / "ovs")
+        run([INSTALL, folder])

@@ -24,14 +24,13 @@ esac
 
 
 def image(folder: Path, *, stand_in: bool = False) -> Path:
-    """Lays out a folder as /opt/cni-ovs is in the image (but for VERSION): the plugin, or a stand-in for it."""
+    """Lays out a folder as /opt/cni-ovs is in the image: the plugin, or a stand-in for it."""
+    folder.mkdir()
     if stand_in:
-        (folder / "ovs.d/_internal").mkdir(parents=True)
-        (folder / "ovs.d/ovs").write_text(_STAND_IN)
-        (folder / "ovs.d/ovs").chmod(0o755)
-        (folder / "ovs.d/_internal/library").write_bytes(bytes(1000))
+        (folder / "ovs").write_text(_STAND_IN)
+        (folder / "ovs").chmod(0o755)
     else:
-        shutil.copytree(Path(TARGETS["onedir"].command[0]).parent, folder / "ovs.d", symlinks=True)
+        shutil.copy2(TARGETS["frozen"].command[0], folder / "ovs")
     shutil.copy2(REPOSITORY / "build" / INSTALLER, folder)
     return folder
 
@@ -39,9 +38,7 @@ def image(folder: Path, *, stand_in: bool = False) -> Path:
 def another(source: Path, folder: Path) -> Path:
     """Copies an image, with a plugin of different content that works all the same, as after an update."""
     shutil.copytree(source, folder, symlinks=True)
-    with (folder / "ovs.d/changes").open("a") as file:
-        file.write("one more\n")
-    with (folder / "ovs.d/ovs").open("ab") as program:
+    with (folder / "ovs").open("ab") as program:
         program.write(b"\n")
     return folder
 
@@ -76,8 +73,8 @@ def age(version: Path, *, minutes: float) -> None:
     os.utime(version, (then, then))
 
 
-def stopped_while_starting(program: Path, *, before: str = "libpython") -> subprocess.Popen[str]:
-    """Starts the plugin and stops it (SIGSTOP) before it has loaded a library: its first own one, if none is named."""
+def stopped_while_starting(program: Path) -> subprocess.Popen[str]:
+    """Starts the plugin and stops it (SIGSTOP) before its interpreter has begun: it still has to open itself."""
     for _ in range(200):
         process = subprocess.Popen(
             [program],
@@ -89,7 +86,7 @@ def stopped_while_starting(program: Path, *, before: str = "libpython") -> subpr
         process.send_signal(signal.SIGSTOP)
         while (state := _state(process.pid)) not in ("T", "Z"):
             time.sleep(0.001)
-        if state == "T" and before not in Path(f"/proc/{process.pid}/maps").read_text():
+        if state == "T" and _resident_bytes(process.pid) < 2_000_000:  # 7 million later
             return process
         process.kill()
         process.communicate(timeout=5)
@@ -105,3 +102,7 @@ def goes_on(process: subprocess.Popen[str]) -> None:
 
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

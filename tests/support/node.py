@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,12 +115,6 @@ class Node:
         """Says that a process on the host belongs to the test, so that it does not count as left behind."""
         self._helpers.add(pid)
 
-    def remove_unpacked(self) -> None:
-        """Removes what a frozen plugin in one file unpacked, where that could not remove it: it was killed, say."""
-        for folder in self.temporary.iterdir():
-            assert folder.name.startswith("_MEI") and self.plugin.target.name == "onefile", folder
-            shutil.rmtree(folder)
-
     # Looking
 
     def ports(self) -> list[Row]:
@@ -174,7 +167,7 @@ class Node:
                 found += [f"device {name} in {sandbox}" for name in set(sandbox.links()) - sandbox.initial_devices]
         found += [f"address {name}" for name in self.addresses_given_out() if name not in kept_addresses]
         found += [f"process {pid}: {_command_line(pid)}" for pid in self.strangers()]
-        found += [f"unpacked {path}" for path in self.temporary.iterdir()]
+        found += [f"temporary {path}" for path in self.temporary.iterdir()]
         return found
 
     def assert_nothing_left(self, *, keep: Sequence[Attachment] = ()) -> None:

@@ -39,7 +39,7 @@ class Target:
 
 
 def _newer_python() -> str:
-    """An interpreter newer than 3.11, where there is one: the frozen forms have, likely, an older one."""
+    """An interpreter newer than 3.11, where there is one: the frozen form has, likely, an older one."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for version in (14, 13, 12):
         # Not what is on PATH as well: it may be pyenv's shim, which needs another environment than a plugin gets.
@@ -50,8 +50,7 @@ def _newer_python() -> str:
 
 
 TARGETS = {
-    "onefile": Target("onefile", (str(REPOSITORY / "dist/ovs"),)),
-    "onedir": Target("onedir", (str(REPOSITORY / "dist/ovs.d/ovs"),)),
+    "frozen": Target("frozen", (str(REPOSITORY / "dist/ovs"),)),
     "module": Target(
         "module",
         (_newer_python(), "-m", "cni_ovs.plugin"),
@@ -153,7 +152,7 @@ class Plugin:
     """The plugin in one of its forms, on one host."""
 
     def __init__(self, target: Target, host: Namespace, temporary: Path) -> None:
-        """`temporary` is its TMPDIR: what a frozen program unpacks and forgets is found there."""
+        """`temporary` is its TMPDIR, which has to stay empty."""
         self.target = target
         self.host = host
         self.temporary = temporary

@@ -17,7 +17,7 @@ PLUGIN = REPOSITORY / "cni_ovs" / "plugin"
 
 # What the plugin may load besides what any interpreter has: C modules, and thin Python files over them.
 ALLOWED = {
-    *("__future__", "_json", "_signal", "_socket", "_struct", "errno", "fcntl", "gc", "posix", "select", "time"),
+    *("__future__", "_signal", "_socket", "_struct", "errno", "fcntl", "gc", "posix", "select", "time"),
 }
 # os.setns came with Python 3.12.
 OLD_PYTHON = {"_ctypes"} if sys.version_info < (3, 12) else set()
@@ -35,10 +35,6 @@ DELETE = {"cni_ovs.plugin.delete"}
 ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "insertion", "result")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
 
-# Loaded inside functions: for mistakes and rare cases, and (the plugin's own) only by the commands that need them.
-LATER = {
-    "jsontext.py": {"json", "json.decoder"},
-}
 # These together cost more than an attachment. None may appear in what ADD, DEL or VERSION load.
 COSTLY = {
     *("argparse", "array", "asyncio", "base64", "collections", "collections.abc", "contextlib", "copy", "dataclasses"),
@@ -220,9 +216,9 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
 def test_what_is_imported_is_listed_even_where_no_test_comes(path: Path) -> None:
     at_once = {name for name, inside in imports(path) if not inside and not name.startswith("cni_ovs")}
     later = {name for name, inside in imports(path) if inside}
-    extra = {"_ctypes"} if path.name == "setns.py" else set()  # with Python 3.11
-    assert at_once <= ALLOWED | {"sys"} | extra
-    assert later == LATER.get(path.name, set())
+    frozen, not_frozen = ({"_setns"}, {"_ctypes"}) if path.name == "setns.py" else (set(), set())  # with Python 3.11
+    assert at_once <= ALLOWED | {"sys"} | frozen
+    assert later == not_frozen
 
 
 def test_a_mistake_in_the_configuration_loads_what_guesses_and_no_more() -> None:
