@@ -201,9 +201,10 @@ class Netlink:
         return _parse_link(replies[0])
 
     def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
-        """Create a veth pair, the peer directly in another namespace.
+        """Create a veth pair, this end up and promiscuous, the peer directly in another namespace.
 
-        Moving it there afterwards would wait for an RCU grace period, which takes seconds on a busy node.
+        Moving it there afterwards would wait for an RCU grace period, which takes seconds on a busy node. (The peer
+        cannot be created up: the kernel says ENOTCONN.)
 
         Args:
             name: of the end in this namespace.
@@ -221,7 +222,7 @@ class Netlink:
         info = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(
             _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
         )
-        payload = _which(name) + common
+        payload = _which(name, _IFF_UP | _IFF_PROMISC) + common
         self._request(_RTM_NEWLINK, _CREATE | _EXCL, payload + _attribute(_IFLA_LINKINFO | _NESTED, info))
 
     def delete_link(self, name: str) -> bool:

@@ -22,10 +22,13 @@ MADE_BY_OPEN_VSWITCH = False
 
 
 def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
-    """Create the pair, the container's end within the sandbox, and set the host's end up."""
+    """Create the pair, the container's end within the sandbox, and the host's end up."""
     name = attachment.port_name
     try:
         try:
+            # Promiscuous, because Open vSwitch makes every port so, and for each change of a link ovs-vswitchd goes
+            # through all its ports once more (if_notifier): a quarter of a second with 4,000 of them, in which it
+            # forwards nothing on the userspace datapath.
             host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
         except KernelError as error:
             if error.errno != EEXIST:
@@ -38,7 +41,7 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
             destroy(host, name)
             host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
         try:
-            _prepare_host_end(host, name)
+            _keep_without_address(host, name)
         except BaseException:
             host.delete_link(name)
             raise
@@ -48,19 +51,14 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
         ) from error
 
 
-def _prepare_host_end(host: Netlink, name: str) -> None:
-    # It belongs to the bridge: it has no address of its own.
+def _keep_without_address(host: Netlink, name: str) -> None:
+    # The host's end belongs to the bridge. It is up, but gets a link-local address only once it has a carrier.
     try:
         host.no_ipv6_address(name)
     except KernelError as error:
         if error.errno != EAFNOSUPPORT:
             raise
         log.debug(f"{name!r} has no IPv6: the kernel has none, or the MTU is below 1280")
-    # A veth cannot be created already up: its peer does not exist at that moment (the kernel says ENOTCONN).
-    # Open vSwitch makes every port promiscuous. Done here, it is not one more change of a link, and for each of these
-    # ovs-vswitchd goes through all its ports once more: half a second with 4,000 of them, in which it forwards nothing
-    # on the userspace datapath.
-    host.set_up(name, promiscuous=True)
 
 
 def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
@@ -93,6 +91,8 @@ def bring_up(host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) 
                 raise CniError(KERNEL_REFUSED, f"interface {index} vanished while it was being attached")
             if link.running:
                 return
+            if not link.up:
+                host.set_up(index, promiscuous=True)
             if watch is None:
                 watch = Netlink(WATCH_LINKS)  # and look once more: it may have happened just before
             else:
