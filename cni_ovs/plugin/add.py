@@ -85,25 +85,35 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
 
+    def create() -> None:
+        device.create(host, sandbox, attachment, config)
+        log.debug(f"made the device of port {attachment.port_name!r}")
+        # After the port: ovs-vswitchd would complain of a device that vanishes under it.
+        undo.push_last("the device", lambda _: device.destroy(host, attachment.port_name))
+
     def connect() -> Ends:
         ends = device.connect(host, sandbox, attachment, config)
         if datapath_type == USERSPACE:
             _switch_off_offload(sandbox.netlink, ends.container.name)
-        if config.ipam_type is None:
-            # As early as possible: each change of a link that ovs-vswitchd hears of when it has the port already keeps
-            # it from forwarding for a moment. Addresses have to wait, because what they send must be heard.
-            device.bring_up(host, sandbox, ends, deadline)
+        # As early as possible: each change of a link that ovs-vswitchd hears of when it has the port already keeps it
+        # from forwarding for a moment. Addresses have to wait, because what they send must be heard.
+        device.bring_up(host, sandbox, ends, deadline)
         return ends
 
-    def bring_up() -> None:
-        device.bring_up(host, sandbox, ends, deadline)
-
     try:
-        device.create(host, sandbox, attachment, config)
-        log.debug(f"made the device of port {attachment.port_name!r}")
-        undo.push("the device", lambda _: device.destroy(host, attachment.port_name))
         undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device))
-        insertion.begin()
+        port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
+        if port_first:
+            # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
+            # opens new devices only after that. So it finds this one, and has gone through them once, not twice.
+            insertion.begin()
+            insertion.confirm()
+            create()
+        else:
+            # Through few ports it would have gone before there is a device; it would complain, and try once more.
+            create()
+            insertion.begin()
+        insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, undo)
@@ -113,13 +123,16 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
         if device.MADE_BY_OPEN_VSWITCH:
             ends = connect()
+        elif port_first:
+            # In case ovs-vswitchd opened the device in the very moment in which it was made: it changes flags in two
+            # steps (it reads them, and sets all), and may have set it down again.
+            device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
-            # Its client speaks over the interface, which therefore has to be there and up.
-            bring_up()
+            # Its client speaks over the interface.
             delegate = _start_ipam(invocation, config, undo)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
-            _add_addresses(result, delegate, sandbox, ends, bring_up, deadline)
+            _add_addresses(result, delegate, sandbox, ends, deadline)
         if config.dns:
             result.dns = config.dns
         return render(result, invocation.version)
@@ -138,6 +151,21 @@ def _previous_result(config: NetworkConfig) -> Result:
         return parse(config.prev_result)
     except ValueError as error:
         raise CniError(INVALID_CONFIG, f"invalid 'prevResult': {error}") from error
+
+
+def _may_follow(device: Device, host: Netlink, sandbox: Namespace, attachment: Attachment) -> bool:
+    """Whether the device may be made when ovs-vswitchd knows of the port already.
+
+    Not where one of its name is left over: ovs-vswitchd would take that one, and not notice that it is replaced.
+
+    Raises:
+        CniError: NAME_TAKEN, when CNI_IFNAME exists in the sandbox.
+    """
+    if device.MADE_BY_OPEN_VSWITCH or host.link(attachment.port_name) is not None:
+        return False
+    if sandbox.netlink.link(attachment.ifname) is not None:
+        raise devices.taken(attachment)
+    return True
 
 
 def _replace(
@@ -228,20 +256,13 @@ def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
     )
 
 
-def _add_addresses(
-    result: Result,
-    delegate: Delegate,
-    sandbox: Namespace,
-    ends: Ends,
-    bring_up: Callable[[], None],
-    deadline: Deadline,
-) -> None:
+def _add_addresses(result: Result, delegate: Delegate, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:
     """Wait for the IPAM plugin's answer, put it on the container's end and into the result."""
     from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
 
     answer = ipam.finish_add(delegate, deadline)
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
-    addresses.configure(sandbox, ends.container, answer, bring_up, deadline)
+    addresses.configure(sandbox, ends.container, answer, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]
     result.routes += answer.routes

@@ -35,22 +35,15 @@ _DAD_QUESTIONS = "3"
 _DAD_LISTEN_MS = "100"
 
 
-def configure(
-    sandbox: Namespace,
-    link: Link,
-    result: Result,
-    bring_up: Callable[[], None],
-    deadline: Deadline,
-) -> None:
-    """Give the container's end its addresses and routes, set it up, and announce it.
+def configure(sandbox: Namespace, link: Link, result: Result, deadline: Deadline) -> None:
+    """Give the container's end its addresses and routes, and announce it.
 
     Returns when every address can be used.
 
     Args:
         sandbox: the container's namespace.
-        link: the container's end.
+        link: the container's end, which is up, and whose packets are forwarded.
         result: addresses and routes as IPAM answered; indexes and interfaces do not matter here.
-        bring_up: sets the link up.
         deadline: for duplicate address detection.
 
     Raises:
@@ -63,8 +56,10 @@ def configure(
     with sandbox:
         _let_announce(link.name, families)
         if has_ipv6:
-            _attempt("IPv6", link, lambda: write_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "0"))
+            # The link was up before ovs-vswitchd had the port, and nobody has heard its questions. IPv6 begins anew.
+            _attempt("IPv6", link, lambda: write_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "1"))
             timers = _shorten_duplicate_detection(link.name)
+            write_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "0")
     watch = sandbox.open_netlink(WATCH_IPV6_ADDRESSES) if has_ipv6 else None
     try:
         for ip in result.ips:
@@ -76,7 +71,6 @@ def configure(
                     link.index, family, packed, prefix
                 ),
             )
-        bring_up()
         for family, route, text in _routes(result):
             _attempt(
                 f"route to {text}",
@@ -151,7 +145,7 @@ def _settle(inside: Netlink, watch: Netlink, link: Link, deadline: Deadline) -> 
                 )
         if not any(address.flags & IFA_TENTATIVE for address in found):
             return
-        # `watch` was opened before the interface was set up, so no change between the look and the wait is missed.
+        # `watch` was opened before the addresses were added, so no change between the look and the wait is missed.
         deadline.wait("waiting for IPv6 duplicate address detection", (watch.fileno(), 1))
         watch.drain()
 

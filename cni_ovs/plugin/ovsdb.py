@@ -233,6 +233,15 @@ def mutate(table: str, where: list[Any], mutation: list[Any]) -> dict[str, Any]:
     return {"op": "mutate", "table": table, "where": where, "mutations": [mutation]}
 
 
+def count(table: str) -> dict[str, Any]:
+    """The operation that counts the rows of a table: it changes none of their columns (section 5.2.3).
+
+    ovsdb-server writes nothing because of it and tells nobody. (A `mutate` without mutations counts as well, but copies
+    every row beforehand: 10 ms with 4,000 of them, instead of 0.2.)
+    """
+    return {"op": "update", "table": table, "where": [], "row": {}}
+
+
 def map_of(values: dict[str, str]) -> list[Any]:
     """The notation of a map (section 5.1)."""
     return ["map", [[key, value] for key, value in values.items()]]

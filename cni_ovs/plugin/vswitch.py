@@ -123,10 +123,13 @@ class Vswitch:
             this = ["set", [["uuid", uuid]]]
             operations.append(mutate("Bridge", [["ports", "includes", this]], ["ports", "delete", this]))
         # The Port and Interface rows go by themselves: nothing refers to them any more (RFC 7047 section 3.2, isRoot).
+        return self._ask_for_notice(*operations)
+
+    def _ask_for_notice(self, *changes: dict[str, Any]) -> int | None:
+        """Make changes, or none; returns the number to give to `wait_until_configured`."""
         # Raising next_cfg asks ovs-vswitchd to tell, in cur_cfg, when it has caught up.
-        operations.append(mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]))
-        operations.append(select("Open_vSwitch", [], ["next_cfg"]))
-        results = self._client.transact(DATABASE, operations)
+        raising = mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]), select("Open_vSwitch", [], ["next_cfg"])
+        results = self._client.transact(DATABASE, [*changes, *raising])
         rows = results[-1]["rows"]
         return rows[0]["next_cfg"] if rows else None  # none: somebody emptied the database, so no ovs-vswitchd uses it
 
