@@ -101,16 +101,18 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         return ends
 
     try:
+        # As long as it was not sent, undoing it is nothing.
         undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device))
         port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
         if port_first:
             # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
-            # opens new devices only after that. So it finds this one, and has gone through them once, not twice.
+            # opens new devices only after that (bridge_reconfigure). So it finds this one, and has gone through them
+            # once, not twice.
             insertion.begin()
             insertion.confirm()
             create()
         else:
-            # Through few ports it would have gone before there is a device; it would complain, and try once more.
+            # Through few ports it would have gone before there is a device. It would complain, and take it next time.
             create()
             insertion.begin()
         insertion.ask()

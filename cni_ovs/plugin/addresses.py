@@ -56,10 +56,12 @@ def configure(sandbox: Namespace, link: Link, result: Result, deadline: Deadline
     with sandbox:
         _let_announce(link.name, families)
         if has_ipv6:
-            # The link was up before ovs-vswitchd had the port, and nobody has heard its questions. IPv6 begins anew.
-            _attempt("IPv6", link, lambda: write_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "1"))
+            # The link was up before ovs-vswitchd had the port, so nobody has heard what was asked about the link-local
+            # address. IPv6 begins anew.
+            disabled = f"ipv6/conf/{link.name}/disable_ipv6"
+            _attempt("IPv6", link, lambda: write_sysctl(disabled, "1"))
             timers = _shorten_duplicate_detection(link.name)
-            write_sysctl(f"ipv6/conf/{link.name}/disable_ipv6", "0")
+            _attempt("IPv6", link, lambda: write_sysctl(disabled, "0"))
     watch = sandbox.open_netlink(WATCH_IPV6_ADDRESSES) if has_ipv6 else None
     try:
         for ip in result.ips:
