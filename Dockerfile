@@ -3,9 +3,9 @@
 #
 #   docker build -t cni-ovs .          (or podman build, or buildah bud)
 #
-# BASE is the Debian that freezes the plugin. The frozen plugin brings its Python and C library along, so it does not
-# matter what the nodes have. Archive and package index are the ones that BASE is configured for; a site that has its own
-# sets them up there (sources.list, pip.conf) and passes its image.
+# BASE is the Debian that freezes the plugin (tested: bookworm, with its Python 3.11). The frozen plugin brings Python and
+# C library along, so it does not matter what the nodes have. Archive and package index are the ones that BASE is
+# configured for; a site that has its own sets them up there (sources.list, pip.conf) and passes its image.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS builder

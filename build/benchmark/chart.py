@@ -19,7 +19,7 @@ from build.benchmark.results import Cell, Results
 # Okabe and Ito's colours, which everybody can tell apart; the shapes tell the same without any colour.
 STYLES = {
     "ovs, installed": ("#0072B2", "o"),
-    "ovs, one file": ("#56B4E9", "s"),
+    "ovs, copied": ("#56B4E9", "s"),
     "ovs-cni": ("#D55E00", "^"),
     "bridge": ("#999999", "D"),
 }

@@ -106,7 +106,7 @@ def copy_plugins(dist: Path, folder: Path, bridge: str, remote: str, linux_bridg
     """Every plugin of the comparison that is there, as a copy in `folder`: somebody may build while we measure."""
     ovs = {"type": "ovs", "bridge": bridge, "socket_file": remote}
     plugins = [
-        Plugin("ovs, one file", dist / "ovs", ovs, ours=True),
+        Plugin("ovs, copied", dist / "ovs", ovs, ours=True),
         Plugin("ovs-cni", OVS_CNI, ovs),
         Plugin("bridge", DEBIAN / "bridge", {"type": "bridge", "bridge": linux_bridge}, on_ovs=False),
     ]

@@ -16,7 +16,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "encodings.h" /* written by build/pyinstaller: the code of encodings.py */
 
@@ -106,7 +105,7 @@ char *__real_realpath(const char *path, char *resolved);
 
 char *__wrap_realpath(const char *path, char *resolved)
 {
-    if (resolved != NULL && strcmp(path, this_program) == 0 && access(path, R_OK) == 0)
+    if (resolved != NULL && strcmp(path, this_program) == 0)
         return strcpy(resolved, this_program);
     return __real_realpath(path, resolved);
 }
@@ -151,25 +150,19 @@ char *__wrap_setlocale(int category, const char *locale)
 }
 
 /* os.setns, which Python has since 3.12. */
-static PyObject *enter(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *enter(PyObject *module, PyObject *arguments)
 {
-    long fd, type;
+    int fd, type;
 
     (void)module;
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "setns() takes a file descriptor and a type");
+    if (!PyArg_ParseTuple(arguments, "ii:setns", &fd, &type))
         return NULL;
-    }
-    fd = PyLong_AsLong(arguments[0]);
-    type = PyLong_AsLong(arguments[1]);
-    if (PyErr_Occurred())
-        return NULL;
-    if (setns((int)fd, (int)type) < 0)
+    if (setns(fd, type) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     Py_RETURN_NONE;
 }
 
-static PyMethodDef setns_methods[] = {{"setns", (PyCFunction)(void (*)(void))enter, METH_FASTCALL, NULL}, {0}};
+static PyMethodDef setns_methods[] = {{"setns", enter, METH_VARARGS, NULL}, {0}};
 static struct PyModuleDef setns_module = {PyModuleDef_HEAD_INIT, .m_name = "_setns", .m_methods = setns_methods};
 
 static PyObject *PyInit__setns(void)

@@ -57,9 +57,9 @@ def configure(sandbox: Namespace, link: Link, result: Result, deadline: Deadline
         _let_announce(link.name, families)
         if has_ipv6:
             # The link was up before ovs-vswitchd had the port, so nobody has heard what was asked about the link-local
-            # address. IPv6 begins anew.
+            # address. IPv6 begins anew, where it may: the addresses below are asked about in any case.
             disabled = f"ipv6/conf/{link.name}/disable_ipv6"
-            _attempt("IPv6", link, lambda: write_sysctl(disabled, "1"))
+            _try_sysctl(disabled, "1")
             timers = _shorten_duplicate_detection(link.name)
             _attempt("IPv6", link, lambda: write_sysctl(disabled, "0"))
     watch = sandbox.open_netlink(WATCH_IPV6_ADDRESSES) if has_ipv6 else None

@@ -136,6 +136,8 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
     ipam = reader.read("ipam", {}, forms.mapping)
     config.ipam_type = _Reader(ipam, lenient, "ipam.").read("type", None, forms.ipam_type)
+    if ipam and config.ipam_type is None and not lenient:  # as with other plugins no error
+        log.warning("'ipam' has no 'type', so no IPAM plugin is asked: the attachment gets no address")
     config.dns = reader.read("dns", {}, forms.mapping)
     config.prev_result = reader.read("prevResult", None, forms.mapping)
     arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))

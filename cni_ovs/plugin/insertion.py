@@ -177,7 +177,8 @@ class Insertion(Vswitch):
         if _is_refused(rows):
             # Perhaps it looked before there was a device. That is final only when it has looked once more since.
             number = self._ask_for_notice()
-            self.wait_until_configured(number, self._client.deadline.shorter(self._patience()))
+            if not self.wait_until_configured(number, self._client.deadline.shorter(self._patience())):
+                raise self._not_answered(f"taken port {name!r}")
             (rows,) = self._transact(self._select_ofport())
         if not rows:
             raise CniError(TRY_AGAIN_LATER, f"port {name!r} was removed while it was being attached")

@@ -178,7 +178,7 @@ class Client:
             raise self._broken("it closed the connection" if not data else "it sent more than any answer has")
         # Messages follow each other without a separator. Each is an object, so none is complete without a brace that
         # closes it. One that comes in many parts (every port of a network) is only looked at where a part ends so.
-        while b"}" in self._received and (len(self._received) < _SHORT or self._received.endswith(b"}")):
+        while b"}" in self._received and (len(self._received) < _SHORT or self._received[-16:].rstrip().endswith(b"}")):
             try:
                 text = self._received.decode()
                 message, end = jsontext.decode_first(text)

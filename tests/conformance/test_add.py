@@ -267,6 +267,18 @@ def test_ipv6_is_switched_on_where_the_runtime_switched_it_off(node: Node, kind:
 
 @pytest.mark.one_target
 @pytest.mark.contract(17)
+def test_ipv6_needs_no_write_where_proc_sys_is_read_only_and_it_is_switched_on(node: Node) -> None:
+    pod = node.attachment(ipam=static("10.1.0.2/24", "2001:db8:1::2/64"))
+    script = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"'
+    wrapper = ("unshare", "--mount", "sh", "-ec", script, "sh")
+    node.plugin.run(pod.environment("ADD"), pod.config, wrapper=wrapper).ok()
+    assert pod.sandbox.address_texts("net1") >= {"10.1.0.2/24", "2001:db8:1::2/64"}
+    pod.delete().silent()
+    node.assert_nothing_left()
+
+
+@pytest.mark.one_target
+@pytest.mark.contract(17)
 def test_a_route_without_gateway_takes_the_first_gateway_of_its_family(node: Node) -> None:
     pod = node.attachment(
         ipam=static(

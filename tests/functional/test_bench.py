@@ -19,7 +19,7 @@ from tests.support.plugin import REPOSITORY
 from tests.support.processes import run
 
 BENCH = REPOSITORY / "build/bench"
-OURS = {"ovs, installed", "ovs, one file"}
+OURS = {"ovs, installed", "ovs, copied"}
 RUNS = {"attach": 3, "rate": 1, "memory": 1, "calls": 1}  # of --quick
 
 

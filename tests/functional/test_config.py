@@ -155,6 +155,12 @@ def test_log_file_gets_what_stderr_gets(node: Node) -> None:
     assert log.read_text().startswith(before)  # appended to, not written anew
 
 
+def test_an_ipam_section_without_type_is_told(node: Node) -> None:
+    pod = node.attachment(ipam={"tpye": "host-local"})
+    assert "'ipam' has no 'type'" in pod.add().ok().stderr
+    assert "'ipam' has no 'type'" not in pod.delete().stderr
+
+
 def test_errors_are_in_the_log_file_too(node: Node) -> None:
     log = node.folder / "plugin.log"
     node.attachment(log_file=str(log), bridge="nosuchbridge").add().error(100)
