@@ -82,9 +82,11 @@ class Machine:
 
     def settle(self) -> None:
         """Waits until nothing of what was done is still being worked off, so that nobody pays for another's work."""
-        # Twice: a link that changes while ovs-vswitchd goes through its ports, as a removed one does, makes it go
-        # through them once more after that, for half a second with 4,000 of them.
+        # ovs-vswitchd looks whether a link has changed only in a turn in which the database has not (bridge_run() in
+        # its bridge.c). So after the first answer it may begin one more pass over its ports, because of the links of a
+        # detached container, unless we change the database at once. The second answer comes after that.
         self.database.settle()
+        time.sleep(0.05)
         self.database.settle()
         time.sleep(0.01)
 
