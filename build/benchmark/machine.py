@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 from pyroute2 import netns
@@ -82,13 +81,17 @@ class Machine:
 
     def settle(self) -> None:
         """Waits until nothing of what was done is still being worked off, so that nobody pays for another's work."""
+        self.database.settle()
         # ovs-vswitchd looks whether a link has changed only in a turn in which the database has not (bridge_run() in
-        # its bridge.c). So after the first answer it may begin one more pass over its ports, because of the links of a
-        # detached container, unless we change the database at once. The second answer comes after that.
-        self.database.settle()
-        time.sleep(0.05)
-        self.database.settle()
-        time.sleep(0.01)
+        # its bridge.c). So after the answer it may go through all its ports once more, because of the links of a
+        # detached container. It has a turn for each question here: if the answer is the same, there is nothing left.
+        passes, before = self._passes(), ""
+        while passes != before:
+            passes, before = self._passes(), passes
+
+    def _passes(self) -> str:
+        """How often ovs-vswitchd has gone through all its ports."""
+        return self._openvswitch.appctl("coverage/read-counter", "bridge_reconfigure", timeout=60)
 
     def forget_neighbours(self) -> None:
         """Makes the containers that are already there forget everybody, as if nobody had been there before."""

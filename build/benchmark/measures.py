@@ -96,8 +96,8 @@ class Bench:
             add=done.seconds,
             add_cpu=done.cpu,
             ping=answer.at - added.started,
-            first_lost=answer.sequence != 0 or unheard > 0,
-            first_late=answer.sequence != 0 or answer.waited >= LATE,
+            first_lost=not answer.to_first or unheard > 0,
+            first_late=not answer.to_first or answer.waited >= LATE,
             delete=deleted.seconds,
             delete_cpu=deleted.cpu,
         )

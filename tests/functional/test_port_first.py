@@ -87,7 +87,7 @@ def test_an_add_for_which_ovs_vswitchd_has_looked_too_early_succeeds_and_packets
     node.assert_nothing_left()
 
 
-def test_the_number_of_interfaces_decides_which_is_first(make: Callable[..., Node], tmp_path: Path) -> None:
+def test_the_number_of_interfaces_decides_which_is_first(make: Callable[..., Node]) -> None:
     """The port is in the database before its device where the device waits for that; else the wait is in vain."""
     node = make(MANY="10")
     interfaces = len(node.openvswitch.rows("Interface"))
