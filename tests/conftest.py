@@ -8,6 +8,8 @@
 
 Markers: `contract(n, …)` names the points of the CNI contract that a test proves (`--contract-table` prints them);
 `one_target` runs a test on the first chosen target only, where the form of the plugin cannot make a difference.
+`userspace` is for what exists on the userspace datapath only. That is the default; `--datapath=kernel` is for a machine
+with openvswitch.ko, see tests/kernel.
 KEEP=1 in the environment keeps everything for a post-mortem. CNI_OVS_TEST_TOOLS: folder of the newer IPAM plugins.
 """
 
@@ -29,8 +31,10 @@ POINTS = range(1, 28)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds `--target` and `--contract-table`."""
+    """Adds our options."""
     parser.addoption("--target", action="append", choices=sorted(TARGETS), help="repeatable; default: all")
+    parser.addoption("--datapath", choices=["userspace", "kernel"], default="userspace", help="of the bridges")
+    parser.addoption("--whole", action="store_true", help="not only a part of what would take hours")
     parser.addoption("--contract-table", action="store_true", help="print which tests prove which contract point")
 
 
@@ -38,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Registers the markers."""
     config.addinivalue_line("markers", "contract(*points): the points of the CNI contract that the test proves")
     config.addinivalue_line("markers", "one_target: run on the first chosen target only")
+    config.addinivalue_line("markers", "userspace: of the userspace datapath only")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,7 +55,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Collects the table of `--contract-table`."""
+    """Collects the table of `--contract-table`, and leaves out what the kernel's datapath has not."""
+    if config.getoption("--datapath") == "kernel":
+        for item in items:
+            if item.get_closest_marker("userspace"):
+                item.add_marker(pytest.mark.skip(reason="of the userspace datapath only"))
     table: dict[int, dict[str, None]] = defaultdict(dict)
     for item in items:
         for marker in item.iter_markers("contract"):
@@ -74,9 +83,9 @@ _TABLE = pytest.StashKey[dict[int, list[str]]]()
 
 
 @pytest.fixture(scope="session")
-def openvswitch() -> Iterator[PrivateOpenVSwitch]:
+def openvswitch(request: pytest.FixtureRequest) -> Iterator[PrivateOpenVSwitch]:
     """A running Open vSwitch, shared by all tests that do not harm it."""
-    switch = PrivateOpenVSwitch()
+    switch = PrivateOpenVSwitch(request.config.getoption("--datapath"))
     try:
         switch.start()
         yield switch
@@ -85,9 +94,9 @@ def openvswitch() -> Iterator[PrivateOpenVSwitch]:
 
 
 @pytest.fixture
-def private_openvswitch() -> Iterator[PrivateOpenVSwitch]:
+def private_openvswitch(request: pytest.FixtureRequest) -> Iterator[PrivateOpenVSwitch]:
     """A running Open vSwitch of this test's own."""
-    switch = PrivateOpenVSwitch()
+    switch = PrivateOpenVSwitch(request.config.getoption("--datapath"))
     try:
         switch.start()
         yield switch

@@ -6,6 +6,7 @@ import posix
 
 from . import attachment as attachments
 from . import devices, log
+from .attachment import CLAIM
 from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
 from .inet import format_mac
 from .insertion import Insertion
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .devices import Device, Ends
     from .ipam import Delegate
     from .protocol import Invocation
+    from .vswitch import Port
 
 # What undoing may take beyond the command's timeout.
 _UNDO_SECONDS = 0.9
@@ -82,7 +84,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if existing is not None:
         if sandbox.netlink.link(attachment.ifname) is not None:
             raise devices.taken(attachment)
-        _replace(existing.external_ids, attachment, invocation, config, deadline)
+        _replace(insertion, existing, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
 
     def create() -> None:
@@ -137,12 +139,17 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
             _add_addresses(result, delegate, sandbox, ends, deadline)
         if config.dns:
             result.dns = config.dns
-        return render(result, invocation.version)
+        rendered = render(result, invocation.version)
     except BaseException as error:
         undo.run()
         if isinstance(error, KernelError):
             raise CniError(KERNEL_REFUSED, f"the kernel refused a change: {error.strerror}") from error
         raise
+    if insertion.suspects:
+        from . import stale  # noqa: PLC0415 - start-up time, for something rare
+
+        stale.sweep(insertion, insertion.suspects, invocation, config, deadline)
+    return rendered
 
 
 def _previous_result(config: NetworkConfig) -> Result:
@@ -171,7 +178,8 @@ def _may_follow(device: Device, host: Netlink, sandbox: Namespace, attachment: A
 
 
 def _replace(
-    recorded: dict[str, str],
+    insertion: Insertion,
+    existing: Port,
     attachment: Attachment,
     invocation: Invocation,
     config: NetworkConfig,
@@ -184,6 +192,7 @@ def _replace(
     Raises:
         CniError: NAME_TAKEN, when the port is somebody else's.
     """
+    recorded = existing.external_ids
     if any(recorded.get(key) != value for key, value in attachment.identity.items()):
         raise CniError(
             NAME_TAKEN,
@@ -191,7 +200,11 @@ def _replace(
             f"its external_ids are {recorded}",
         )
     log.warning(f"replacing port {attachment.port_name!r}, left behind by an earlier attachment")
-    from . import delete  # noqa: PLC0415 - start-up time, for something rare
+    from . import delete, stale  # noqa: PLC0415 - start-up time, for something rare
+
+    if CLAIM in recorded:
+        # Another command is returning its address just now, which may be given to us in a moment.
+        stale.wait_for_end(insertion, existing, deadline)
 
     delete.detach(attachment, invocation, config, deadline, wait=True)
 

@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from .protocol import Invocation
 
 OWNER = "cni-ovs"
+_NAME_LENGTH = 15  # of `port_name`
 # Everything that the plugin records in a port's external_ids.
 POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
-RECORDED_IDS = ("owner", "contNetwork", "contID", "contIface", "contNetns", *POD_IDS)
+CLAIM = "contStale"  # since when somebody is removing it because its container is gone (stale.py)
+RECORDED_IDS = ("owner", "contNetwork", "contID", "contIface", "contNetns", CLAIM, *POD_IDS)
 
 
 class Attachment:
@@ -49,6 +51,21 @@ def of_network(network: str) -> dict[str, str]:
 def identity(network: str, container_id: str, ifname: str) -> dict[str, str]:
     """The external_ids that exactly one attachment has. The names are those that ovs-cni uses, where it has one."""
     return {**of_network(network), "contID": container_id, "contIface": ifname}
+
+
+def variables(recorded: dict[str, str]) -> dict[str, str]:
+    """The CNI variables of the attachment that a port's external_ids tell of; `contID` and `contIface` are in them."""
+    return {
+        "CNI_CONTAINERID": recorded["contID"],
+        "CNI_IFNAME": recorded["contIface"],
+        "CNI_NETNS": recorded.get("contNetns", ""),
+        "CNI_ARGS": "",
+    }
+
+
+def is_port_name(name: str) -> bool:
+    """Whether a name is like those that `port_name` makes."""
+    return len(name) == _NAME_LENGTH and name.startswith("cni")
 
 
 def port_name(network: str, container_id: str, ifname: str) -> str:

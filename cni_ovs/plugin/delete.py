@@ -60,12 +60,16 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     Raises:
         CniError: TRY_AGAIN_LATER, when Open vSwitch cannot be reached; everything else has been removed then.
     """
-    detach(attachments.of(invocation, config), invocation, config, deadline)
+    vswitch = detach(attachments.of(invocation, config), invocation, config, deadline)
+    if vswitch is not None and vswitch.suspects:
+        from . import stale  # noqa: PLC0415 - start-up time, for something rare
+
+        stale.sweep(vswitch, vswitch.suspects, invocation, config, deadline)
 
 
 def detach(
     attachment: Attachment, invocation: Invocation, config: NetworkConfig, deadline: Deadline, *, wait: bool = False
-) -> None:
+) -> Vswitch | None:
     """Remove everything that belongs to an attachment: port, device and address.
 
     Args:
@@ -74,14 +78,18 @@ def detach(
         deadline: for everything.
         wait: also wait until ovs-vswitchd has noticed, so that the port's name can be used again.
 
+    Returns:
+        The connection to Open vSwitch.
+
     Raises:
         CniError: the first error, after everything that could be done was done.
     """
     errors = Errors()
     removed = foreign = False
+    vswitch: Vswitch | None = None
 
     def remove() -> None:
-        nonlocal removed, foreign
+        nonlocal removed, foreign, vswitch
         vswitch = open_vswitch(config, deadline)
         ports, foreign = vswitch.ports_of(attachment)
         log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
@@ -98,6 +106,7 @@ def detach(
     if config.ipam_type is not None and (reached or config.interface_type != "internal"):
         errors.attempt(lambda: _release(attachment, invocation, config, deadline))
     errors.raise_first()
+    return vswitch
 
 
 def open_vswitch(config: NetworkConfig, deadline: Deadline) -> Vswitch:

@@ -52,11 +52,4 @@ def _release(port: Port, invocation: Invocation, config: NetworkConfig, deadline
     """Return the address of one attachment: IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it."""
     from . import ipam  # noqa: PLC0415 - see run
 
-    ids = port.external_ids
-    of_port = {
-        "CNI_CONTAINERID": ids["contID"],
-        "CNI_IFNAME": ids["contIface"],
-        "CNI_NETNS": ids.get("contNetns", ""),
-        "CNI_ARGS": "",
-    }
-    ipam.run("DEL", invocation, config, deadline, instead=of_port)
+    ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(port.external_ids))

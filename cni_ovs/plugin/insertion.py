@@ -18,7 +18,9 @@ from .vswitch import (
     is_made,
     select_bridge,
     select_ports,
+    select_suspects,
     select_type,
+    suspects,
     type_of,
 )
 
@@ -67,6 +69,7 @@ class Insertion(Vswitch):
             select_ports([["name", "==", name]]),
             select_type(name),
             select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
+            *select_suspects(),
         )
 
     def prepare(self) -> tuple[str, Port | None]:
@@ -76,7 +79,8 @@ class Insertion(Vswitch):
             CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
         """
         counted, *selected = self._client.receive_transaction(self._preparation)
-        bridges, ports, interfaces, counters = (result["rows"] for result in selected)
+        bridges, ports, interfaces, counters, *found = [result["rows"] for result in selected]
+        self.suspects = suspects(found, but=self._attachment.port_name)
         self.has_many_ports = counted["count"] >= _MANY
         if not counters:
             raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")

@@ -31,6 +31,34 @@ def is_own(path: str) -> bool:
     return (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
 
 
+def is_gone(path: str) -> bool:
+    """Whether the namespace that had this path is provably gone: nothing is there, or no namespace.
+
+    That it cannot be reached from here, because the folder that should have it is missing or closed, proves nothing.
+    """
+    if not path.startswith("/"):
+        return False
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except FileNotFoundError:
+        folder = "/proc" if path.startswith("/proc/") else path.rpartition("/")[0] or "/"
+        return _exists(folder)
+    except (OSError, ValueError):
+        return False
+    try:
+        return not _is_network_namespace(fd)
+    finally:
+        posix.close(fd)
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def _is_network_namespace(fd: int) -> bool:
     try:
         return ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET

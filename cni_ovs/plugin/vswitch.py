@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posix
 
+from .attachment import is_port_name
 from .errors import BRIDGE_NOT_FOUND, CniError
 from .forms import UNIX_PATH_BYTES
 from .ovsdb import Client, TransactionError, map_of, mutate, optional, select, set_of, wait
@@ -68,6 +69,8 @@ class Vswitch:
     def __init__(self, address: str, deadline: Deadline) -> None:
         self._client = Client(address, deadline)
 
+        self.suspects: list[str] = []  # ports that may be stale, see `select_suspects`
+
     def use(self, deadline: Deadline) -> None:
         """Go on under another deadline."""
         self._client.deadline = deadline
@@ -102,6 +105,40 @@ class Vswitch:
             return found, foreign
         ovs_cni = {"owner": _OVS_CNI, "contNetns": attachment.netns, "contIface": attachment.ifname}
         return self._ports([["external_ids", "includes", map_of(ovs_cni)]])[0], foreign
+
+    def ports_named(self, names: list[str], owner_and_network: dict[str, str]) -> list[Port]:
+        """The ports of these names whose external_ids include these."""
+        ours = ["external_ids", "includes", map_of(owner_and_network)]
+        return [port for ports in self._ports(*([["name", "==", name], ours] for name in names)) for port in ports]
+
+    def claim(self, port: Port, external_ids: dict[str, str]) -> bool:
+        """Add these to a port, if its external_ids are unchanged; False if they are not, or it has gone."""
+        this = [["_uuid", "==", ["uuid", port.uuid]]]
+        try:
+            self._client.transact(
+                DATABASE,
+                [
+                    wait("Port", this, "==", {"external_ids": map_of(port.external_ids)}, 0),
+                    mutate("Port", this, ["external_ids", "delete", ["set", list(external_ids)]]),
+                    mutate("Port", this, ["external_ids", "insert", map_of(external_ids)]),
+                ],
+            )
+        except TransactionError as error:
+            if error.error != "timed out":
+                raise
+            return False
+        port.external_ids.update(external_ids)
+        return True
+
+    def wait_until_removed(self, port: Port, deadline: Deadline) -> None:
+        """Wait until a port is gone, or the time is over."""
+        milliseconds = max(1, int(deadline.remaining() * 1000))
+        try:
+            this = [["_uuid", "==", ["uuid", port.uuid]]]
+            self._client.transact(DATABASE, [wait("Port", this, "!=", {"name": port.name}, milliseconds)])
+        except TransactionError as error:
+            if error.error != "timed out":
+                raise
 
     def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
         """Every port whose external_ids include these."""
@@ -218,8 +255,12 @@ class Vswitch:
     def _ports(self, *conditions: list[Any], probably: str | None = None) -> list[list[Port]]:
         """The ports that meet each of these conditions. If it is the one named, one question is enough."""
         questions = [select_ports(condition) for condition in conditions]
-        found = self._transact(*questions, *([select_type(probably)] if probably else []))
-        types = {probably: type_of(found.pop())} if probably else {}
+        found = self._transact(*questions, *([select_type(probably), *select_suspects()] if probably else []))
+        types = {}
+        if probably:
+            self.suspects = suspects(found[len(questions) + 1 :], but=probably)
+            types[probably] = type_of(found[len(questions)])
+            del found[len(questions) :]
         names = {row["name"] for rows in found for row in rows} - types.keys()
         if names:
             interfaces = self._transact(*(select_type(name) for name in names))
@@ -252,6 +293,29 @@ def select_bridge(name: str) -> dict[str, Any]:
 def is_made(bridge: dict[str, Any]) -> bool:
     """Whether ovs-vswitchd has made a bridge: it writes the datapath's id when it has."""
     return optional(bridge["datapath_id"]) is not None
+
+
+def select_suspects() -> list[dict[str, Any]]:
+    """The questions for the interfaces that ovs-vswitchd has no device for; `suspects` understands the answers.
+
+    What it says of a port whose container is gone depends on the datapath, and on whether it was restarted since.
+    """
+    return [
+        # It could not open the device.
+        select("Interface", [["ofport", "==", -1]], ["name"]),
+        # It had a device, which has vanished.
+        select("Interface", [["type", "==", ""], ["ifindex", "==", 0]], ["name"]),
+        # It has made a new device for an internal port, and nobody has moved that into a container.
+        select(
+            "Interface", [["type", "==", "internal"], ["admin_state", "==", "down"], ["ifindex", "!=", 0]], ["name"]
+        ),
+    ]
+
+
+def suspects(found: list[list[dict[str, Any]]], *, but: str) -> list[str]:
+    """The names that are like ours in what `select_suspects` has found, without one."""
+    names = {row["name"] for rows in found for row in rows}
+    return [name for name in names if name != but and is_port_name(name)]
 
 
 def select_type(name: str) -> dict[str, Any]:

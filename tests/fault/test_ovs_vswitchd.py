@@ -112,6 +112,7 @@ def test_a_veth_goes_on_working_after_a_restart_of_ovs_vswitchd(private_node: No
     private_node.assert_nothing_left()
 
 
+@pytest.mark.userspace
 @pytest.mark.contract(21)
 def test_check_notices_that_ovs_vswitchd_made_a_new_tap_for_an_internal_port(private_node: Node) -> None:
     """Of the userspace datapath: after a restart the device in the container is dead (it no longer exists there)."""

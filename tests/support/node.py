@@ -17,6 +17,7 @@ from tests.support.plugin import LATEST, Attachment, Json, Plugin, Target
 from tests.support.processes import keep, wait_for
 
 OWNER = "cni-ovs"
+INTERNAL_KINDS = ("tun", "openvswitch")  # of the device of an internal port: userspace datapath, kernel's
 
 
 class Node:
@@ -153,7 +154,9 @@ class Node:
         ports = [row for row in all_ports if row["external_ids"].get("owner") == OWNER]
         kept_ports = {row["name"] for row in ports if row["external_ids"].get("contID") in kept_ids}
         kept_addresses = {address for attachment in keep for address in attachment.addresses}
-        devices = set(self.host.links()) - self.host.initial_devices - self.openvswitch.bridges - {"ovs-netdev"}
+        devices = (
+            set(self.host.links()) - self.host.initial_devices - self.openvswitch.bridges - {"ovs-netdev", "ovs-system"}
+        )
         found = [f"port {row['name']}" for row in ports if row["name"] not in kept_ports]
         found += [
             f"interface {row['name']}"
@@ -173,15 +176,15 @@ class Node:
     def assert_nothing_left(self, *, keep: Sequence[Attachment] = ()) -> None:
         """No port, interface, device, address file, process or temporary file of ours is left, but for `keep`'s.
 
-        The tap of an internal port is removed by ovs-vswitchd some time after its row, hence the bounded wait; all else
-        is gone when the plugin ends.
+        The device of an internal port is removed by ovs-vswitchd some time after its row, hence the bounded wait; all
+        else is gone when the plugin ends.
         """
         found = self.leftovers(keep=keep)
-        slow = [text for text in found if text.startswith(("host device", "device")) and self._was_tap(text)]
+        slow = [text for text in found if text.startswith(("host device", "device")) and self._was_internal(text)]
         bad = [text for text in found if text not in slow]
         assert not bad, f"left behind: {bad}"
         if slow:
-            wait_for("ovs-vswitchd has removed its taps", lambda: not self.leftovers(keep=keep), timeout=5)
+            wait_for("ovs-vswitchd has removed its devices", lambda: not self.leftovers(keep=keep), timeout=5)
 
     def clean(self) -> None:
         """Removes by force what the test made and whatever the plugin left."""
@@ -200,15 +203,15 @@ class Node:
             if link.kind == "veth":
                 self.host.run("ip", "link", "delete", name, check=False)
 
-    def _was_tap(self, text: str) -> bool:
-        """True when the device of a leftover is a tap, or has gone meanwhile."""
+    def _was_internal(self, text: str) -> bool:
+        """True when the device of a leftover is that of an internal port, or has gone meanwhile."""
         name = text.split()[text.split().index("device") + 1]
         kinds = [
             links[name].kind
             for links in [self.host.links(), *(sandbox.links() for sandbox in self.sandboxes if sandbox.exists)]
             if name in links
         ]
-        return all(kind == "tun" for kind in kinds)
+        return all(kind in INTERNAL_KINDS for kind in kinds)
 
 
 def _command_line(pid: int) -> str:

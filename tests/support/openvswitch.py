@@ -20,6 +20,7 @@ from tests.support.processes import alive, keep, run, wait_for
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
+DATAPATH_TYPES = {"userspace": "netdev", "kernel": "system"}
 Row = dict[str, Any]  # column -> value: sets are lists, maps are dicts, references are uuid strings
 
 
@@ -92,13 +93,15 @@ class Daemon:
 class PrivateOpenVSwitch:
     """ovsdb-server and ovs-vswitchd inside a namespace of their own that plays the host.
 
-    Bridges use the userspace datapath, so no kernel module is needed. Two such ovs-vswitchd in one namespace would
-    disturb each other, hence the namespace. Every path lies in `folder`, a new folder directly under the temporary
-    one because the name of a unix socket has at most 107 bytes. KEEP=1 in the environment keeps all of it.
+    Bridges use the userspace datapath, which needs no kernel module, unless told otherwise. Two such ovs-vswitchd in
+    one namespace would disturb each other, hence the namespace. Every path lies in `folder`, a new folder directly
+    under the temporary one because the name of a unix socket has at most 107 bytes. KEEP=1 in the environment keeps all
+    of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, datapath: str = "userspace") -> None:
         """Creates the namespace, the folder and the database; `start()` starts the daemons."""
+        self.datapath_type = DATAPATH_TYPES[datapath]
         self.folder = Path(tempfile.mkdtemp(prefix="cniovs-"))
         self.namespace = Namespace("host")
         self.socket = str(self.folder / "db.sock")
@@ -170,9 +173,9 @@ class PrivateOpenVSwitch:
         return run(["ovs-appctl", f"--timeout={timeout}", "-t", control, *words], timeout=timeout + 5).stdout
 
     def add_bridge(self, name: str) -> None:
-        """Adds a bridge with the userspace datapath; `bridges` has the names of all that there ever were."""
+        """Adds a bridge; `bridges` has the names of all that there ever were."""
         self.bridges.add(name)
-        self.vsctl("add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev")
+        self.vsctl("add-br", name, "--", "set", "Bridge", name, f"datapath_type={self.datapath_type}")
 
     def delete_bridges(self, names: Sequence[str]) -> None:
         """Removes bridges and does not wait for ovs-vswitchd, which removes their devices some time later."""
