@@ -34,7 +34,7 @@ class Target:
 
     def missing(self) -> str | None:
         """Says what to do when this form is not there, else None."""
-        needed = Path(self.command[0]) if not self.environment else REPOSITORY / "cni_ovs/plugin/__main__.py"
+        needed = Path(self.command[-1]) if not self.environment else REPOSITORY / "cni_ovs/plugin/__main__.py"
         return None if needed.is_file() else f"{needed} is missing: run build/binary"
 
 
@@ -49,8 +49,18 @@ def _newer_python() -> str:
     return "/usr/bin/python3"
 
 
+def confined(*capabilities: str) -> Target:
+    """The frozen form, and all that it starts, with these capabilities and no others, as user root."""
+    wanted = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    setpriv = ("setpriv", f"--bounding-set={wanted}", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs")
+    return Target("confined", (*setpriv, str(REPOSITORY / "dist/ovs")))
+
+
+CAPABILITIES = ("net_admin", "sys_admin")  # those that suffice, see docs/security.md
+DEFAULT_TARGETS = ("frozen", "module")
 TARGETS = {
     "frozen": Target("frozen", (str(REPOSITORY / "dist/ovs"),)),
+    "confined": confined(*CAPABILITIES),
     "module": Target(
         "module",
         (_newer_python(), "-m", "cni_ovs.plugin"),
