@@ -30,10 +30,10 @@ class Errors:
     def __init__(self) -> None:
         self._found: list[CniError] = []
 
-    def attempt(self, step: Callable[[], object]) -> bool:
+    def attempt(self, step: Callable[..., object], *arguments: object) -> bool:
         """Carry out a step; False if it failed."""
         try:
-            step()
+            step(*arguments)
         except CniError as error:
             self._add(error)
             return False
@@ -93,7 +93,12 @@ def detach(
         vswitch = open_vswitch(config, deadline)
         ports, foreign = vswitch.ports_of(attachment)
         log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
-        remove_ports(vswitch, ports, deadline, wait=wait)
+        notes = None
+        if config.ipam_type is not None:
+            from . import detaching  # noqa: PLC0415 - an attachment without addresses needs none of it
+
+            notes = detaching.note(attachment.port_name, attachment.external_ids)
+        remove_ports(vswitch, ports, deadline, wait=wait, notes=notes)
         removed = bool(ports)
 
     reached = errors.attempt(remove)
@@ -104,7 +109,7 @@ def detach(
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
     # While an internal port that could not be removed still uses its address, nobody else may get it.
     if config.ipam_type is not None and (reached or config.interface_type != "internal"):
-        errors.attempt(lambda: _release(attachment, invocation, config, deadline))
+        errors.attempt(lambda: _release(attachment, invocation, config, vswitch, deadline))
     errors.raise_first()
     return vswitch
 
@@ -114,9 +119,16 @@ def open_vswitch(config: NetworkConfig, deadline: Deadline) -> Vswitch:
     return Vswitch(config.socket_file, deadline.shorter(deadline.remaining() / 2))
 
 
-def remove_ports(vswitch: Vswitch, ports: list[Port], deadline: Deadline, *, wait: bool = False) -> None:
-    """Remove ports and their devices."""
-    number = vswitch.remove(ports)
+def remove_ports(
+    vswitch: Vswitch,
+    ports: list[Port],
+    deadline: Deadline,
+    *,
+    wait: bool = False,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Remove ports and their devices; `wait` as for `detach`, `notes` as for Vswitch.remove."""
+    number = vswitch.remove(ports, notes)
     host = Netlink()
     for port in ports:
         kind = devices.of("internal" if port.interface_type == "internal" else "veth")
@@ -138,7 +150,16 @@ def _destroy_orphan(attachment: Attachment) -> None:
     destroy_orphan(inside, attachment.port_name)
 
 
-def _release(attachment: Attachment, invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
-    from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
+def _release(
+    attachment: Attachment,
+    invocation: Invocation,
+    config: NetworkConfig,
+    vswitch: Vswitch | None,
+    deadline: Deadline,
+) -> None:
+    from . import detaching, ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
     ipam.run("DEL", invocation, config, deadline)
+    if vswitch is not None:
+        vswitch.use(deadline)
+        detaching.forget(vswitch, attachment.port_name)

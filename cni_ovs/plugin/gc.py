@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import attachment as attachments
-from . import log
+from . import detaching, log
 from .delete import Errors, open_vswitch, remove_ports
 
 TYPE_CHECKING = False
@@ -35,7 +35,22 @@ def _remove_stale(
     valid: set[tuple[str, str]], invocation: Invocation, config: NetworkConfig, deadline: Deadline, errors: Errors
 ) -> None:
     vswitch = open_vswitch(config, deadline)
-    for port in vswitch.ports_of_network(attachments.of_network(config.name)):
+    has_addresses = config.ipam_type is not None
+    of_network = attachments.of_network(config.name)
+    ports = vswitch.ports_of_network(of_network)
+
+    def remove(port: Port) -> None:
+        notes = detaching.note(port.name, port.external_ids) if has_addresses else None
+        remove_ports(vswitch, [port], deadline, notes=notes)
+
+    def release(name: str, recorded: dict[str, str]) -> None:
+        # IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it.
+        from . import ipam  # noqa: PLC0415 - see run
+
+        ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))
+        detaching.forget(vswitch, name)
+
+    for port in ports:
         recorded = port.external_ids
         if "contID" not in recorded or "contIface" not in recorded:
             log.warning(f"port {port.name!r} does not say whose it is; it is left alone")
@@ -43,13 +58,14 @@ def _remove_stale(
         if (recorded["contID"], recorded["contIface"]) in valid:
             continue
         log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']}")
-        removed = errors.attempt(lambda port=port: remove_ports(vswitch, [port], deadline))  # type: ignore[misc] # defaults bind
-        if removed and config.ipam_type is not None:
-            errors.attempt(lambda port=port: _release(port, invocation, config, deadline))  # type: ignore[misc] # likewise
-
-
-def _release(port: Port, invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
-    """Return the address of one attachment: IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it."""
-    from . import ipam  # noqa: PLC0415 - see run
-
-    ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(port.external_ids))
+        if errors.attempt(remove, port) and has_addresses:
+            errors.attempt(release, port.name, recorded)
+    if not has_addresses:
+        return
+    known = {port.name for port in ports}
+    for name, recorded in detaching.notes(vswitch, of_network).items():
+        if (recorded["contID"], recorded["contIface"]) in valid:
+            detaching.forget(vswitch, name)  # it was attached anew, and has perhaps the same address
+        elif name not in known:
+            log.info(f"returning the address of container {recorded['contID']}, interface {recorded['contIface']}")
+            errors.attempt(release, name, recorded)

@@ -144,21 +144,28 @@ class Vswitch:
         """Every port whose external_ids include these."""
         return self._ports([["external_ids", "includes", map_of(owner_and_network)]])[0]
 
-    def remove(self, ports: list[Port]) -> int | None:
+    def remove(self, ports: list[Port], notes: dict[str, str] | None = None) -> int | None:
         """Remove ports from whatever bridge has them. Those that are gone already do not matter.
+
+        Args:
+            ports: which.
+            notes: what to add to the external_ids of that bridge in the same moment (see detaching.py).
 
         Returns:
             The number to give to `wait_until_configured`.
         """
-        return self._remove_by_uuid([port.uuid for port in ports])
+        return self._remove_by_uuid([port.uuid for port in ports], notes)
 
-    def _remove_by_uuid(self, uuids: list[str]) -> int | None:
+    def _remove_by_uuid(self, uuids: list[str], notes: dict[str, str] | None = None) -> int | None:
         if not uuids:
             return None
         operations = []
         for uuid in uuids:
             this = ["set", [["uuid", uuid]]]
-            operations.append(mutate("Bridge", [["ports", "includes", this]], ["ports", "delete", this]))
+            has_this = [["ports", "includes", this]]
+            if notes:
+                operations.append(mutate("Bridge", has_this, ["external_ids", "insert", map_of(notes)]))
+            operations.append(mutate("Bridge", has_this, ["ports", "delete", this]))
         # The Port and Interface rows go by themselves: nothing refers to them any more (RFC 7047 section 3.2, isRoot).
         return self._ask_for_notice(*operations)
 
@@ -187,6 +194,15 @@ class Vswitch:
                     raise
                 return False
         return True
+
+    def notes(self) -> dict[str, str]:
+        """The external_ids of all bridges."""
+        (bridges,) = self._transact(select("Bridge", [], ["external_ids"]))
+        return {key: value for bridge in bridges for key, value in bridge["external_ids"][1]}
+
+    def forget(self, keys: list[str]) -> None:
+        """Take keys, if they are there, out of the external_ids of all bridges; wait for nothing."""
+        self._send(mutate("Bridge", [], ["external_ids", "delete", ["set", keys]]))
 
     # Looking
 

@@ -266,9 +266,38 @@ def test_an_error_of_ipam_is_reported_at_the_end_and_a_retry_works(node: Node, k
     pod.add().ok()
     ipam.act(DEL=ipam.refuse(77, "not now"))
     assert "not now" in pod.delete().error(77)["msg"]
-    node.assert_nothing_left()
+    node.assert_nothing_left(unreturned=1)
     ipam.act()
     pod.delete().silent()
+    node.assert_nothing_left()
+
+
+def test_gc_returns_an_address_that_del_could_not_return(node: Node) -> None:
+    ipam = node.scripted_ipam()
+    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
+    ipam.act(ADD=ipam.answer("10.77.0.2/24", version="1.1.0"), DEL=ipam.refuse(77, "not now"))
+    pod.add().ok()
+    pod.delete().error(77)
+    ipam.act()
+    other = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder), name=f"{node.network}x")
+    other.gc(**{"cni.dev/valid-attachments": []}).silent()
+    node.assert_nothing_left(unreturned=1)  # of another network
+    pod.gc(**{"cni.dev/valid-attachments": []}).silent()
+    assert ipam.environment("DEL")["CNI_CONTAINERID"] == pod.container_id
+    node.assert_nothing_left()
+
+
+def test_gc_keeps_the_address_of_an_attachment_that_was_made_anew(node: Node) -> None:
+    ipam = node.scripted_ipam()
+    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
+    ipam.act(ADD=ipam.answer("10.77.0.2/24", version="1.1.0"), DEL=ipam.refuse(77, "not now"))
+    pod.add().ok()
+    pod.delete().error(77)
+    pod.add().ok()
+    calls = len(ipam.calls)
+    pod.gc(**{"cni.dev/valid-attachments": [{"containerID": pod.container_id, "ifname": "net1"}]}).silent()
+    assert "DEL" not in ipam.calls[calls:]
+    node.assert_nothing_left(keep=[pod])
 
 
 @pytest.mark.contract(19, 8)
@@ -279,7 +308,7 @@ def test_del_ends_in_time_when_ipam_hangs_and_has_removed_the_port(node: Node) -
     outcome = pod.start("DEL").wait(timeout=10)
     outcome.error(11)
     assert outcome.seconds < 5
-    node.assert_nothing_left()
+    node.assert_nothing_left(unreturned=1)
 
 
 @pytest.mark.one_target

@@ -198,7 +198,7 @@ def test_gc_goes_on_past_an_error_and_reports_it_at_the_end(node: Node) -> None:
     error = pods[0].gc(**{VALID: []}).error()
     assert "not now" in error["msg"] + error.get("details", "")
     assert "GC" in ipam.calls
-    node.assert_nothing_left()
+    node.assert_nothing_left(unreturned=2)
 
 
 @pytest.mark.contract(24, 25)

@@ -147,10 +147,13 @@ class Node:
         namespaces = [self.host, *(sandbox for sandbox in self.sandboxes if sandbox.exists)]
         return processes_in(namespaces) - self.openvswitch.daemons - self._helpers
 
-    def leftovers(self, *, keep: Sequence[Attachment] = ()) -> list[str]:
-        """What exists of any attachment but those in `keep`, one text each; the empty list is the good answer."""
+    def leftovers(self, *, keep: Sequence[Attachment] = (), unreturned: int = 0) -> list[str]:
+        """What exists of any attachment but those in `keep`, one text each; the empty list is the good answer.
+
+        `unreturned`: how many addresses are noted in Open vSwitch because IPAM could not return them.
+        """
         kept_ids = {attachment.container_id for attachment in keep}
-        all_ports, interfaces = self.openvswitch.tables("Port", "Interface")
+        all_ports, interfaces, bridges = self.openvswitch.tables("Port", "Interface", "Bridge")
         ports = [row for row in all_ports if row["external_ids"].get("owner") == OWNER]
         kept_ports = {row["name"] for row in ports if row["external_ids"].get("contID") in kept_ids}
         kept_addresses = {address for attachment in keep for address in attachment.addresses}
@@ -163,6 +166,9 @@ class Node:
             for row in interfaces
             if row["name"].startswith("cni") and row["name"] not in kept_ports
         ]
+        notes = [key for row in bridges for key in row["external_ids"] if key.startswith("cni-ovs")]
+        if len(notes) != unreturned:
+            found.append(f"notes of bridges, not {unreturned}: {notes}")
         found += [f"host device {name}" for name in devices - kept_ports]
         kept_sandboxes = {attachment.sandbox.name for attachment in keep}
         for sandbox in self.sandboxes:
@@ -173,18 +179,19 @@ class Node:
         found += [f"temporary {path}" for path in self.temporary.iterdir()]
         return found
 
-    def assert_nothing_left(self, *, keep: Sequence[Attachment] = ()) -> None:
+    def assert_nothing_left(self, *, keep: Sequence[Attachment] = (), unreturned: int = 0) -> None:
         """No port, interface, device, address file, process or temporary file of ours is left, but for `keep`'s.
 
         The device of an internal port is removed by ovs-vswitchd some time after its row, hence the bounded wait; all
         else is gone when the plugin ends.
         """
-        found = self.leftovers(keep=keep)
+        found = self.leftovers(keep=keep, unreturned=unreturned)
         slow = [text for text in found if text.startswith(("host device", "device")) and self._was_internal(text)]
         bad = [text for text in found if text not in slow]
         assert not bad, f"left behind: {bad}"
         if slow:
-            wait_for("ovs-vswitchd has removed its devices", lambda: not self.leftovers(keep=keep), timeout=5)
+            gone = lambda: not self.leftovers(keep=keep, unreturned=unreturned)  # noqa: E731
+            wait_for("ovs-vswitchd has removed its devices", gone, timeout=5)
 
     def clean(self) -> None:
         """Removes by force what the test made and whatever the plugin left."""

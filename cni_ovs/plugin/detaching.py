@@ -1,0 +1,43 @@
+"""Notes of addresses that are to be returned: between removing a port and returning its address, no port tells of it.
+
+DEL and GC leave a note with the bridge in the very transaction that removes the port, and take it away when the address
+is returned. If they are killed in between, the next DEL of the attachment, or GC, returns the address. ovs-vswitchd
+does not look at the external_ids of bridges, so this costs it nothing. Without IPAM there are no notes.
+"""
+
+from __future__ import annotations
+
+from . import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .vswitch import Vswitch
+
+_PREFIX = "cni-ovs-detaching-"
+
+
+def note(port_name: str, external_ids: dict[str, str]) -> dict[str, str]:
+    """The note for a port with these external_ids."""
+    return {_PREFIX + port_name: jsontext.encode(external_ids)}
+
+
+def forget(vswitch: Vswitch, port_name: str) -> None:
+    """The address is returned."""
+    vswitch.forget([_PREFIX + port_name])
+
+
+def notes(vswitch: Vswitch, owner_and_network: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What is noted for one network: by name of the port, its external_ids."""
+    found = {}
+    for key, text in vswitch.notes().items():
+        if not key.startswith(_PREFIX):
+            continue
+        try:
+            recorded = jsontext.decode(text.encode())
+        except ValueError:
+            continue  # none of ours
+        if not isinstance(recorded, dict) or any(not isinstance(value, str) for value in recorded.values()):
+            continue
+        if owner_and_network.items() <= recorded.items() and "contID" in recorded and "contIface" in recorded:
+            found[key.removeprefix(_PREFIX)] = recorded
+    return found
