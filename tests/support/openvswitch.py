@@ -211,6 +211,10 @@ class PrivateOpenVSwitch:
                 return row
         raise AssertionError(f"no {table} named {name}; there are {sorted(row['name'] for row in rows)}")
 
+    def flows(self, bridge: str) -> int:
+        """How many OpenFlow rules a bridge has, its own hidden ones included."""
+        return len(self.appctl("bridge/dump-flows", bridge).splitlines())
+
     def port_names(self, bridge: str) -> list[str]:
         """The names of a bridge's ports, without its own one."""
         return self.vsctl("--no-wait", "list-ports", bridge).split()

@@ -29,7 +29,7 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
             # Promiscuous, because Open vSwitch makes every port so, and for each change of a link ovs-vswitchd goes
             # through all its ports once more (if_notifier): a quarter of a second with 4,000 of them, in which it
             # forwards nothing on the userspace datapath.
-            host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
+            _create_pair(host, sandbox, attachment, config)
         except KernelError as error:
             if error.errno != EEXIST:
                 raise
@@ -39,7 +39,7 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
             # container got a new namespace, was never detached.
             log.warning(f"replacing interface {name!r}, left behind by an earlier attachment")
             destroy(host, name)
-            host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
+            _create_pair(host, sandbox, attachment, config)
         try:
             _keep_without_address(host, name)
         except BaseException:
@@ -49,6 +49,19 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
         raise CniError(
             KERNEL_REFUSED, f"veth pair {name!r} / {attachment.ifname!r} cannot be made: {error.strerror}"
         ) from error
+
+
+def _create_pair(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
+    name = attachment.port_name
+    try:
+        host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
+    except KernelError:
+        raise  # the kernel has refused, and nothing is made
+    except OSError:
+        # Its answer has not come through (no memory for the message, say), so the pair may be there. The name is nobody
+        # else's: Open vSwitch would have had a port of it.
+        destroy(host, name)
+        raise
 
 
 def _keep_without_address(host: Netlink, name: str) -> None:
