@@ -6,7 +6,6 @@ import posix
 
 from . import attachment as attachments
 from . import devices, log
-from .attachment import CLAIM
 from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
 from .inet import format_mac
 from .insertion import Insertion
@@ -34,6 +33,9 @@ _UNDO_SECONDS = 0.9
 _IPAM_END_SECONDS = 2.0
 
 
+_ADDRESS = "the address"
+
+
 class _Undo:
     """What has to be undone, and in which order."""
 
@@ -48,6 +50,14 @@ class _Undo:
     def push_last(self, what: str, step: Callable[[Deadline], object]) -> None:
         """Undo this after everything else."""
         self._steps.insert(0, (what, step))
+
+    def drop(self, what: str) -> None:
+        """Do not undo what has this name."""
+        self._steps = [step for step in self._steps if step[0] != what]
+
+    def includes(self, what: str) -> bool:
+        """Whether something of that name is to be undone."""
+        return any(name == what for name, _ in self._steps)
 
     def run(self) -> None:
         """Undo everything; a step that fails is logged, and the others are still done."""
@@ -84,7 +94,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if existing is not None:
         if sandbox.netlink.link(attachment.ifname) is not None:
             raise devices.taken(attachment)
-        _replace(insertion, existing, attachment, invocation, config, deadline)
+        _replace(existing, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
 
     def create() -> None:
@@ -104,7 +114,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
 
     try:
         # As long as it was not sent, undoing it is nothing.
-        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device))
+        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device, undo))
         port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
         if port_first:
             # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
@@ -120,7 +130,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
-            delegate = _start_ipam(invocation, config, undo)
+            delegate = _start_ipam(invocation, config, attachment, insertion, undo)
         if not device.MADE_BY_OPEN_VSWITCH:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
@@ -133,7 +143,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
-            delegate = _start_ipam(invocation, config, undo)
+            delegate = _start_ipam(invocation, config, attachment, insertion, undo)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, deadline)
@@ -178,7 +188,6 @@ def _may_follow(device: Device, host: Netlink, sandbox: Namespace, attachment: A
 
 
 def _replace(
-    insertion: Insertion,
     existing: Port,
     attachment: Attachment,
     invocation: Invocation,
@@ -200,33 +209,36 @@ def _replace(
             f"its external_ids are {recorded}",
         )
     log.warning(f"replacing port {attachment.port_name!r}, left behind by an earlier attachment")
-    from . import delete, stale  # noqa: PLC0415 - start-up time, for something rare
-
-    if CLAIM in recorded:
-        # Another command is returning its address just now, which may be given to us in a moment.
-        stale.wait_for_end(insertion, existing, deadline)
+    from . import delete  # noqa: PLC0415 - start-up time, for something rare
 
     delete.detach(attachment, invocation, config, deadline, wait=True)
 
 
 def _withdraw(
-    insertion: Insertion, attachment: Attachment, config: NetworkConfig, deadline: Deadline, device: Device
+    insertion: Insertion, attachment: Attachment, config: NetworkConfig, deadline: Deadline, device: Device, undo: _Undo
 ) -> None:
     """Remove the port that may have been inserted, and see that a device that goes with it has gone as well."""
     vswitch: Vswitch = insertion
     vswitch.use(deadline)
+    notes = None
+    if undo.includes(_ADDRESS):
+        from . import detaching  # noqa: PLC0415 - see _start_ipam
+
+        notes = detaching.note(attachment.port_name, attachment.external_ids)
     try:
-        number = insertion.withdraw()
+        number = insertion.withdraw(notes)
     except CniError as error:
         # The connection broke in between; what was sent may have been done.
         log.debug(f"connecting again: {error.msg}")
         vswitch = Vswitch(config.socket_file, deadline)
-        number = vswitch.remove(vswitch.ports_of(attachment)[0])
+        number = vswitch.remove(vswitch.ports_of(attachment)[0], notes)
     if device.MADE_BY_OPEN_VSWITCH:
         vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
 
-def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> Delegate:
+def _start_ipam(
+    invocation: Invocation, config: NetworkConfig, attachment: Attachment, vswitch: Vswitch, undo: _Undo
+) -> Delegate:
     from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
     ipam.find(config.ipam_type or "", invocation.path)  # if it is not there, there is nothing to undo
@@ -238,11 +250,19 @@ def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> D
             # is for returning it.
             delegate.end(deadline.shorter(min(_IPAM_END_SECONDS, deadline.remaining() / 2)))
         ipam.run("DEL", invocation, config, deadline)
+        from . import detaching  # noqa: PLC0415 - only in case of an error
+
+        vswitch.use(deadline)
+        detaching.forget(vswitch, attachment.port_name)
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.
-    undo.push_last("the address", release)
-    delegate = ipam.Delegate("ADD", invocation, config)
+    undo.push_last(_ADDRESS, release)
+    try:
+        delegate = ipam.Delegate("ADD", invocation, config)
+    except ipam.NotStartedError:
+        undo.drop(_ADDRESS)
+        raise
     return delegate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import attachment as attachments
 from . import devices, log
+from .attachment import CLAIM
 from .errors import IO_FAILURE, KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
 from .netns import Namespace
@@ -31,9 +32,9 @@ class Errors:
         self._found: list[CniError] = []
 
     def attempt(self, step: Callable[..., object], *arguments: object) -> bool:
-        """Carry out a step; False if it failed."""
+        """Carry out a step; False if it failed, or returned False because somebody else is doing it."""
         try:
-            step(*arguments)
+            return step(*arguments) is not False
         except CniError as error:
             self._add(error)
             return False
@@ -41,7 +42,6 @@ class Errors:
             code = KERNEL_REFUSED if isinstance(error, KernelError) else IO_FAILURE
             self._add(CniError(code, f"something cannot be removed: {error}"))
             return False
-        return True
 
     def _add(self, error: CniError) -> None:
         if self._found:
@@ -91,14 +91,21 @@ def detach(
     def remove() -> None:
         nonlocal removed, foreign, vswitch
         vswitch = open_vswitch(config, deadline)
-        ports, foreign = vswitch.ports_of(attachment)
-        log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
         notes = None
         if config.ipam_type is not None:
             from . import detaching  # noqa: PLC0415 - an attachment without addresses needs none of it
 
             notes = detaching.note(attachment.port_name, attachment.external_ids)
-        remove_ports(vswitch, ports, deadline, wait=wait, notes=notes)
+        done = False
+        while not done:
+            ports, foreign = vswitch.ports_of(attachment)
+            log.debug(f"ports of this attachment: {', '.join(port.name for port in ports) or 'none'}")
+            if any(CLAIM in port.external_ids for port in ports):
+                from . import stale  # noqa: PLC0415 - start-up time, for something rare
+
+                # Another command is returning the address just now, which an ADD that follows may be given.
+                stale.wait_for_end(vswitch, ports, deadline)
+            done = remove_ports(vswitch, ports, deadline, wait=wait, notes=notes)
         removed = bool(ports)
 
     reached = errors.attempt(remove)
@@ -126,9 +133,17 @@ def remove_ports(
     *,
     wait: bool = False,
     notes: dict[str, str] | None = None,
-) -> None:
-    """Remove ports and their devices; `wait` as for `detach`, `notes` as for Vswitch.remove."""
-    number = vswitch.remove(ports, notes)
+) -> bool:
+    """Remove ports and their devices; `wait` as for `detach`, `notes` as for Vswitch.remove.
+
+    Returns:
+        False if nothing was done, because one of them is gone or its external_ids have changed since they were read.
+    """
+    done, number = vswitch.remove_unchanged(ports, notes)
+    if not done:
+        return False
+    if wait and number is None:
+        number = vswitch.ask_for_notice()  # somebody else has removed it just now
     host = Netlink()
     for port in ports:
         kind = devices.of("internal" if port.interface_type == "internal" else "veth")
@@ -138,6 +153,7 @@ def remove_ports(
         wait |= kind.MADE_BY_OPEN_VSWITCH
     if wait and not vswitch.wait_until_configured(number, deadline.shorter(_DEVICE_SECONDS)):
         log.warning("ovs-vswitchd has not removed the device yet; it will when it runs again")
+    return True
 
 
 def _destroy_orphan(attachment: Attachment) -> None:

@@ -39,9 +39,9 @@ def _remove_stale(
     of_network = attachments.of_network(config.name)
     ports = vswitch.ports_of_network(of_network)
 
-    def remove(port: Port) -> None:
+    def remove(port: Port) -> bool:
         notes = detaching.note(port.name, port.external_ids) if has_addresses else None
-        remove_ports(vswitch, [port], deadline, notes=notes)
+        return remove_ports(vswitch, [port], deadline, notes=notes)
 
     def release(name: str, recorded: dict[str, str]) -> None:
         # IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it.
@@ -64,8 +64,10 @@ def _remove_stale(
         return
     known = {port.name for port in ports}
     for name, recorded in detaching.notes(vswitch, of_network).items():
-        if (recorded["contID"], recorded["contIface"]) in valid:
-            detaching.forget(vswitch, name)  # it was attached anew, and has perhaps the same address
-        elif name not in known:
+        if name in known:
+            # It was attached anew, and has perhaps the same address; or IPAM has just failed for it.
+            if (recorded["contID"], recorded["contIface"]) in valid:
+                detaching.forget(vswitch, name)
+        elif (recorded["contID"], recorded["contIface"]) not in valid:
             log.info(f"returning the address of container {recorded['contID']}, interface {recorded['contIface']}")
             errors.attempt(release, name, recorded)

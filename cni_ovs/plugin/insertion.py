@@ -180,7 +180,7 @@ class Insertion(Vswitch):
             raise self._not_answered(f"taken port {name!r}") from error
         if _is_refused(rows):
             # Perhaps it looked before there was a device. That is final only when it has looked once more since.
-            number = self._ask_for_notice()
+            number = self.ask_for_notice()
             if not self.wait_until_configured(number, self._client.deadline.shorter(self._patience())):
                 raise self._not_answered(f"taken port {name!r}")
             (rows,) = self._transact(self._select_ofport())
@@ -192,10 +192,10 @@ class Insertion(Vswitch):
                 PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {self._config.bridge!r}", str(reason)
             )
 
-    def withdraw(self) -> int | None:
-        """Take back what `begin` sent, however far it came; returns what `remove` returns."""
+    def withdraw(self, notes: dict[str, str] | None = None) -> int | None:
+        """Take back what `begin` sent, however far it came; `notes` and what it returns are as for `remove`."""
         # Whatever became of the insertion, this is carried out after it, even if the answers come too late for us.
-        return None if self._inserted is None else self._remove_by_uuid([self._inserted])
+        return None if self._inserted is None else self._remove_by_uuid([self._inserted], notes)
 
     def _patience(self) -> float:
         """How many seconds to wait for ovs-vswitchd."""

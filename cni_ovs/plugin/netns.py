@@ -119,7 +119,11 @@ class Namespace:
     ) -> None:
         from .setns import setns  # noqa: PLC0415
 
-        setns(self._own, _CLONE_NEWNET)
+        try:
+            setns(self._own, _CLONE_NEWNET)
+        except OSError:
+            # There was no memory, say. All that follows, and undoing too, would be done in the container's namespace.
+            setns(self._own, _CLONE_NEWNET)
 
     def _refused(self, error: OSError | ValueError) -> CniError:
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -118,7 +118,7 @@ class Vswitch:
             self._client.transact(
                 DATABASE,
                 [
-                    wait("Port", this, "==", {"external_ids": map_of(port.external_ids)}, 0),
+                    _is_unchanged(port),
                     mutate("Port", this, ["external_ids", "delete", ["set", list(external_ids)]]),
                     mutate("Port", this, ["external_ids", "insert", map_of(external_ids)]),
                 ],
@@ -156,20 +156,34 @@ class Vswitch:
         """
         return self._remove_by_uuid([port.uuid for port in ports], notes)
 
-    def _remove_by_uuid(self, uuids: list[str], notes: dict[str, str] | None = None) -> int | None:
+    def remove_unchanged(self, ports: list[Port], notes: dict[str, str] | None = None) -> tuple[bool, int | None]:
+        """The same, unless one is gone or its external_ids have changed since; whether it was done comes first."""
+        unchanged = [_is_unchanged(port) for port in ports]
+        try:
+            return True, self._remove_by_uuid([port.uuid for port in ports], notes, unchanged)
+        except TransactionError as error:
+            if error.error != "timed out":
+                raise
+            return False, None
+
+    def _remove_by_uuid(
+        self, uuids: list[str], notes: dict[str, str] | None = None, conditions: list[dict[str, Any]] | None = None
+    ) -> int | None:
         if not uuids:
             return None
-        operations = []
+        operations = conditions or []
         for uuid in uuids:
             this = ["set", [["uuid", uuid]]]
             has_this = [["ports", "includes", this]]
             if notes:
+                # `insert` keeps what is there: the note of an earlier attachment of the same name, perhaps.
+                operations.append(mutate("Bridge", has_this, ["external_ids", "delete", ["set", list(notes)]]))
                 operations.append(mutate("Bridge", has_this, ["external_ids", "insert", map_of(notes)]))
             operations.append(mutate("Bridge", has_this, ["ports", "delete", this]))
         # The Port and Interface rows go by themselves: nothing refers to them any more (RFC 7047 section 3.2, isRoot).
-        return self._ask_for_notice(*operations)
+        return self.ask_for_notice(*operations)
 
-    def _ask_for_notice(self, *changes: dict[str, Any]) -> int | None:
+    def ask_for_notice(self, *changes: dict[str, Any]) -> int | None:
         """Make changes, or none; returns the number to give to `wait_until_configured`."""
         # Raising next_cfg asks ovs-vswitchd to tell, in cur_cfg, when it has caught up.
         raising = mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]), select("Open_vSwitch", [], ["next_cfg"])
@@ -282,6 +296,12 @@ class Vswitch:
             interfaces = self._transact(*(select_type(name) for name in names))
             types |= {name: type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
         return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
+
+
+def _is_unchanged(port: Port) -> dict[str, Any]:
+    """The condition that a port is there, with the external_ids that were read."""
+    this = [["_uuid", "==", ["uuid", port.uuid]]]
+    return wait("Port", this, "==", {"external_ids": map_of(port.external_ids)}, 0)
 
 
 def _is_control_socket(folder: str, name: str) -> bool:

@@ -26,7 +26,7 @@ class Load:
 
     def __init__(self, node: Node, count: int) -> None:
         """Attaches nothing yet."""
-        self.random = random.Random(count)  # the same choices each time; the moments of the kills differ anyway
+        self.random = random.Random()
         self.killed = 0
         self.errors: list[str] = []
         sandboxes = [node.sandbox() for _ in range(count // PER_SANDBOX)]
@@ -67,7 +67,9 @@ class Load:
         if not running.ends_within(self.random.random() * 0.5):
             running.signal(signal.SIGKILL)
             self.killed += 1
-        running.wait()
+            running.wait()
+        else:
+            running.wait().ok()
         return True
 
     def add(self, pod: Attachment) -> None:

@@ -194,7 +194,7 @@ def test_the_port_stays_until_ipam_has_returned_its_address(node: Node) -> None:
     assert "later" in other.add().ok().stderr
     assert name in _names(node)
     ipam.act()
-    _claimed(node, name, seconds_ago=61)
+    _claimed(node, name, seconds_ago=3601)
     node.attachment(**keys).add().ok()
     assert name not in _names(node)
 
@@ -206,13 +206,15 @@ def test_what_another_command_is_removing_is_left_to_it(node: Node) -> None:
     _claimed(node, name)
     node.attached()
     assert name in _names(node)
-    _claimed(node, name, seconds_ago=61)
+    _claimed(node, name, seconds_ago=3601)
     node.attached()
     assert name not in _names(node)
 
 
-def test_an_add_of_the_same_name_waits_until_the_address_is_returned(node: Node) -> None:
+def test_an_add_of_the_same_name_waits_until_the_address_is_returned_and_the_port_is_gone(private_node: Node) -> None:
     """The container was started anew under its old name, as podman does after a reboot, while we clean up after it."""
+    node = private_node
+    other = node.attached(ipam=node.host_local())
     pod = node.attached(ipam=node.host_local())
     name = node.port(pod)["name"]
     _vanish(node, pod)
@@ -221,6 +223,44 @@ def test_an_add_of_the_same_name_waits_until_the_address_is_returned(node: Node)
     pod.netns = pod.sandbox.path
     adding = pod.start("ADD")
     assert not adding.ends_within(0.5)
+    node.openvswitch.ovs_vswitchd.freeze()
     node.openvswitch.vsctl("--no-wait", "del-port", name)
-    adding.wait().ok()
+    assert not adding.ends_within(0.5), "to ovs-vswitchd the new port would be the old one"
+    node.openvswitch.ovs_vswitchd.thaw()
+    pod.result = adding.wait().result
     assert node.port(pod)["external_ids"].get("contStale") is None
+    assert pod.sandbox.pings(other.addresses[0])
+
+
+def test_a_del_waits_until_the_address_is_returned(node: Node) -> None:
+    """Or the ADD after it could be given that address, and lose it."""
+    pod = node.attached(ipam=node.host_local())
+    name = node.port(pod)["name"]
+    _claimed(node, name)
+    deleting = pod.start("DEL")
+    assert not deleting.ends_within(0.5)
+    node.openvswitch.vsctl("del-port", name)
+    deleting.wait().silent()
+    node.assert_nothing_left()
+
+
+def test_nonsense_in_a_claim_harms_nobody(node: Node) -> None:
+    stale = node.attached()
+    name = node.port(stale)["name"]
+    _vanish(node, stale)
+    node.openvswitch.vsctl("set", "Port", name, f"external_ids:contStale={'9' * 5000}")
+    pod = node.attached()
+    pod.delete().silent()
+    assert name not in _names(node)
+
+
+def test_a_path_of_a_process_that_has_ended_does_not_prove_that_an_internal_port_is_stale(private_node: Node) -> None:
+    """Another process may be in its namespace still."""
+    node = private_node
+    pod = node.attached(interface_type="internal")
+    name = node.port(pod)["name"]
+    node.openvswitch.vsctl("set", "Port", name, "external_ids:contNetns=/proc/4194304/ns/net")
+    _restart(node)
+    wait_for("there is a new device", lambda: node.openvswitch.row("Interface", name)["ifindex"])
+    node.attached()
+    assert name in _names(node)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.node import INTERNAL_KINDS, Node
 from tests.support.plugin import Attachment
+from tests.support.processes import ends
 
 KINDS = ["veth", "internal"]
 
@@ -81,7 +82,11 @@ def test_survives_ovs_vswitchd(private_node: Node, pods: tuple[Attachment, Attac
     daemon = node.openvswitch.ovs_vswitchd
 
     def restart() -> None:
-        daemon.kill() if how == "kill" else daemon.stop()
+        if how == "kill":
+            daemon.kill()
+        else:
+            node.openvswitch.appctl("exit")  # as ovs-ctl does
+            ends(daemon.pid, timeout=10)
         node.openvswitch.start_ovs_vswitchd()
 
     # The kernel goes on by itself with the flows that it has, until ovs-vswitchd is back and takes them away once to
