@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.node import INTERNAL_KINDS, Node
 from tests.support.plugin import Attachment
-from tests.support.processes import ends
+from tests.support.processes import wait_for
 
 KINDS = ["veth", "internal"]
 
@@ -86,7 +86,7 @@ def test_survives_ovs_vswitchd(private_node: Node, pods: tuple[Attachment, Attac
             daemon.kill()
         else:
             node.openvswitch.appctl("exit")  # as ovs-ctl does
-            ends(daemon.pid, timeout=10)
+            wait_for("ovs-vswitchd has ended", lambda: not daemon.running)
         node.openvswitch.start_ovs_vswitchd()
 
     # The kernel goes on by itself with the flows that it has, until ovs-vswitchd is back and takes them away once to
