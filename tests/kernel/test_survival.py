@@ -87,6 +87,7 @@ def test_survives_ovs_vswitchd(private_node: Node, pods: tuple[Attachment, Attac
         else:
             node.openvswitch.appctl("exit")  # as ovs-ctl does
             wait_for("ovs-vswitchd has ended", lambda: not daemon.running)
+            daemon.stop()  # takes note of its end
         node.openvswitch.start_ovs_vswitchd()
 
     # The kernel goes on by itself with the flows that it has, until ovs-vswitchd is back and takes them away once to
