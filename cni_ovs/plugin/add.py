@@ -55,10 +55,6 @@ class _Undo:
         """Do not undo what has this name."""
         self._steps = [step for step in self._steps if step[0] != what]
 
-    def includes(self, what: str) -> bool:
-        """Whether something of that name is to be undone."""
-        return any(name == what for name, _ in self._steps)
-
     def run(self) -> None:
         """Undo everything; a step that fails is logged, and the others are still done."""
         for what, step in reversed(self._steps):
@@ -114,7 +110,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
 
     try:
         # As long as it was not sent, undoing it is nothing.
-        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device, undo))
+        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device))
         port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
         if port_first:
             # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
@@ -130,7 +126,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
-            delegate = _start_ipam(invocation, config, attachment, insertion, undo)
+            delegate = _start_ipam(invocation, config, undo)
         if not device.MADE_BY_OPEN_VSWITCH:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
@@ -143,7 +139,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
-            delegate = _start_ipam(invocation, config, attachment, insertion, undo)
+            delegate = _start_ipam(invocation, config, undo)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, deadline)
@@ -215,30 +211,23 @@ def _replace(
 
 
 def _withdraw(
-    insertion: Insertion, attachment: Attachment, config: NetworkConfig, deadline: Deadline, device: Device, undo: _Undo
+    insertion: Insertion, attachment: Attachment, config: NetworkConfig, deadline: Deadline, device: Device
 ) -> None:
     """Remove the port that may have been inserted, and see that a device that goes with it has gone as well."""
     vswitch: Vswitch = insertion
     vswitch.use(deadline)
-    notes = None
-    if undo.includes(_ADDRESS):
-        from . import detaching  # noqa: PLC0415 - see _start_ipam
-
-        notes = detaching.note(attachment.port_name, attachment.external_ids)
     try:
-        number = insertion.withdraw(notes)
+        number = insertion.withdraw()
     except CniError as error:
         # The connection broke in between; what was sent may have been done.
         log.debug(f"connecting again: {error.msg}")
         vswitch = Vswitch(config.socket_file, deadline)
-        number = vswitch.remove(vswitch.ports_of(attachment)[0], notes)
+        number = vswitch.remove(vswitch.ports_of(attachment)[0])
     if device.MADE_BY_OPEN_VSWITCH:
         vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
 
-def _start_ipam(
-    invocation: Invocation, config: NetworkConfig, attachment: Attachment, vswitch: Vswitch, undo: _Undo
-) -> Delegate:
+def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> Delegate:
     from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
     ipam.find(config.ipam_type or "", invocation.path)  # if it is not there, there is nothing to undo
@@ -250,10 +239,6 @@ def _start_ipam(
             # is for returning it.
             delegate.end(deadline.shorter(min(_IPAM_END_SECONDS, deadline.remaining() / 2)))
         ipam.run("DEL", invocation, config, deadline)
-        from . import detaching  # noqa: PLC0415 - only in case of an error
-
-        vswitch.use(deadline)
-        detaching.forget(vswitch, attachment.port_name)
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.

@@ -300,18 +300,6 @@ def test_gc_keeps_the_note_of_a_container_that_it_is_told_to_keep(node: Node) ->
     node.assert_nothing_left()
 
 
-def test_gc_returns_the_address_of_an_add_that_failed_and_could_not_return_it(node: Node) -> None:
-    ipam = node.scripted_ipam()
-    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
-    ipam.act(ADD="echo rubbish", DEL=ipam.refuse(77, "not now"))
-    pod.add().error(104)
-    node.assert_nothing_left(unreturned=1)
-    ipam.act()
-    pod.gc(**{"cni.dev/valid-attachments": []}).silent()
-    assert ipam.environment("DEL")["CNI_CONTAINERID"] == pod.container_id
-    node.assert_nothing_left()
-
-
 def test_gc_keeps_the_address_of_an_attachment_that_was_made_anew(node: Node) -> None:
     ipam = node.scripted_ipam()
     pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))

@@ -134,7 +134,7 @@ def test_an_ipam_plugin_that_hangs_in_add_and_in_del_cannot_keep_us(node: Node, 
     outcome = pod.start("ADD").wait(timeout=15)
     outcome.error(11)
     assert outcome.seconds < 10
-    node.assert_nothing_left(unreturned=1)
+    node.assert_nothing_left()
 
 
 @pytest.mark.one_target
