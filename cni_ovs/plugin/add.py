@@ -25,15 +25,11 @@ if TYPE_CHECKING:
     from .devices import Device, Ends
     from .ipam import Delegate
     from .protocol import Invocation
-    from .vswitch import Port
 
 # What undoing may take beyond the command's timeout.
 _UNDO_SECONDS = 0.9
 # How long an IPAM plugin may take to end after something else has failed. A runtime that sent SIGTERM waits for us.
 _IPAM_END_SECONDS = 2.0
-
-
-_ADDRESS = "the address"
 
 
 class _Undo:
@@ -50,10 +46,6 @@ class _Undo:
     def push_last(self, what: str, step: Callable[[Deadline], object]) -> None:
         """Undo this after everything else."""
         self._steps.insert(0, (what, step))
-
-    def drop(self, what: str) -> None:
-        """Do not undo what has this name."""
-        self._steps = [step for step in self._steps if step[0] != what]
 
     def run(self) -> None:
         """Undo everything; a step that fails is logged, and the others are still done."""
@@ -90,7 +82,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     if existing is not None:
         if sandbox.netlink.link(attachment.ifname) is not None:
             raise devices.taken(attachment)
-        _replace(existing, attachment, invocation, config, deadline)
+        _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
 
     def create() -> None:
@@ -184,7 +176,7 @@ def _may_follow(device: Device, host: Netlink, sandbox: Namespace, attachment: A
 
 
 def _replace(
-    existing: Port,
+    recorded: dict[str, str],
     attachment: Attachment,
     invocation: Invocation,
     config: NetworkConfig,
@@ -197,7 +189,6 @@ def _replace(
     Raises:
         CniError: NAME_TAKEN, when the port is somebody else's.
     """
-    recorded = existing.external_ids
     if any(recorded.get(key) != value for key, value in attachment.identity.items()):
         raise CniError(
             NAME_TAKEN,
@@ -242,12 +233,8 @@ def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> D
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.
-    undo.push_last(_ADDRESS, release)
-    try:
-        delegate = ipam.Delegate("ADD", invocation, config)
-    except ipam.NotStartedError:
-        undo.drop(_ADDRESS)
-        raise
+    undo.push_last("the address", release)
+    delegate = ipam.Delegate("ADD", invocation, config)
     return delegate
 
 

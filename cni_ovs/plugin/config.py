@@ -300,17 +300,9 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
 _REPORTED = 20
 
 
-def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True
-
-
 def _report_flat_file() -> None:
     for path in _FLAT_FILES:
-        if _exists(path):
+        if posix.access(path, posix.F_OK):
             log.warning(f"{path} (ovs-cni's) is not supported and is ignored; put its values into the configuration")
 
 

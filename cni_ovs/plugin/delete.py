@@ -108,6 +108,13 @@ def detach(
             done = remove_ports(vswitch, ports, deadline, wait=wait, notes=notes)
         removed = bool(ports)
 
+    def release() -> None:
+        from . import detaching  # noqa: PLC0415 - see remove
+
+        if vswitch is not None:
+            vswitch.use(deadline)
+        detaching.return_address(vswitch, attachment.port_name, invocation, config, deadline)
+
     reached = errors.attempt(remove)
     if reached and attachment.netns and config.interface_type == "internal":
         errors.attempt(lambda: _destroy_orphan(attachment))
@@ -116,7 +123,7 @@ def detach(
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
     # While an internal port that could not be removed still uses its address, nobody else may get it.
     if config.ipam_type is not None and (reached or config.interface_type != "internal"):
-        errors.attempt(lambda: _release(attachment, invocation, config, vswitch, deadline))
+        errors.attempt(release)
     errors.raise_first()
     return vswitch
 
@@ -164,18 +171,3 @@ def _destroy_orphan(attachment: Attachment) -> None:
     except CniError:
         return  # the namespace has gone, and the device with it
     destroy_orphan(inside, attachment.port_name)
-
-
-def _release(
-    attachment: Attachment,
-    invocation: Invocation,
-    config: NetworkConfig,
-    vswitch: Vswitch | None,
-    deadline: Deadline,
-) -> None:
-    from . import detaching, ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
-
-    ipam.run("DEL", invocation, config, deadline)
-    if vswitch is not None:
-        vswitch.use(deadline)
-        detaching.forget(vswitch, attachment.port_name)

@@ -11,6 +11,9 @@ from . import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .config import NetworkConfig
+    from .deadline import Deadline
+    from .protocol import Invocation
     from .vswitch import Vswitch
 
 _PREFIX = "cni-ovs-detaching-"
@@ -19,6 +22,28 @@ _PREFIX = "cni-ovs-detaching-"
 def note(port_name: str, external_ids: dict[str, str]) -> dict[str, str]:
     """The note for a port with these external_ids."""
     return {_PREFIX + port_name: jsontext.encode(external_ids)}
+
+
+def return_address(
+    vswitch: Vswitch | None,
+    port_name: str,
+    invocation: Invocation,
+    config: NetworkConfig,
+    deadline: Deadline,
+    instead: dict[str, str] | None = None,
+) -> None:
+    """Let the IPAM plugin return an address, and take the note away.
+
+    Args:
+        vswitch: where the note is; None if it could not be reached.
+        port_name: of the attachment.
+        invocation, config, deadline, instead: as for ipam.Delegate.
+    """
+    from . import ipam  # noqa: PLC0415 - GC of a network without addresses needs none of it
+
+    ipam.run("DEL", invocation, config, deadline, instead)
+    if vswitch is not None:
+        forget(vswitch, port_name)
 
 
 def forget(vswitch: Vswitch, port_name: str) -> None:

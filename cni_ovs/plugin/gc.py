@@ -45,10 +45,8 @@ def _remove_stale(
 
     def release(name: str, recorded: dict[str, str]) -> None:
         # IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it.
-        from . import ipam  # noqa: PLC0415 - see run
-
-        ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))
-        detaching.forget(vswitch, name)
+        variables = attachments.variables(recorded)
+        detaching.return_address(vswitch, name, invocation, config, deadline, variables)
 
     for port in ports:
         recorded = port.external_ids

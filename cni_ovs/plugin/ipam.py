@@ -31,10 +31,6 @@ _KILL_SECONDS = 0.1
 _S_IFMT, _S_IFREG = 0o170000, 0o100000  # linux/stat.h
 
 
-class NotStartedError(CniError):
-    """An IPAM plugin could not be started, so it has done nothing."""
-
-
 class Delegate:
     """A running IPAM plugin.
 
@@ -44,8 +40,7 @@ class Delegate:
         instead: variables that replace those of the invocation (GC removes other attachments).
 
     Raises:
-        CniError: IPAM_FAILED, when CNI_PATH has no such plugin.
-        NotStartedError: when it cannot be started.
+        CniError: IPAM_FAILED, when CNI_PATH has no such plugin, or it cannot be started.
     """
 
     def __init__(
@@ -80,9 +75,7 @@ class Delegate:
         except OSError as error:
             posix.close(self._stdout)
             posix.close(self._stderr)
-            raise NotStartedError(
-                IPAM_FAILED, f"IPAM plugin {program!r} cannot be started: {error.strerror}"
-            ) from error
+            raise CniError(IPAM_FAILED, f"IPAM plugin {program!r} cannot be started: {error.strerror}") from error
         finally:
             for fd in (stdin, stdout, stderr):
                 posix.close(fd)

@@ -42,21 +42,13 @@ def is_gone(path: str) -> bool:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except FileNotFoundError:
         folder = "/proc" if path.startswith("/proc/") else path.rpartition("/")[0] or "/"
-        return _exists(folder)
+        return posix.access(folder, posix.F_OK)
     except (OSError, ValueError):
         return False
     try:
         return not _is_network_namespace(fd)
     finally:
         posix.close(fd)
-
-
-def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True
 
 
 def _is_network_namespace(fd: int) -> bool:

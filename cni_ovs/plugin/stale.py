@@ -70,7 +70,7 @@ def _sweep(
         elif host.link(port.name) is not None:
             continue
         now = int(time.time())
-        if now - claimed_at(recorded) < _AGAIN_SECONDS:
+        if now - _claimed_at(recorded) < _AGAIN_SECONDS:
             continue
         if not vswitch.claim(port, {attachments.CLAIM: str(now)}):
             continue  # somebody was faster, or it is in use again
@@ -79,7 +79,8 @@ def _sweep(
         if config.ipam_type is not None:
             from . import ipam  # noqa: PLC0415 - a network without addresses needs none of it
 
-            # First the address: the row keeps an ADD of the same name waiting (add.py), which may get that one again.
+            # First the address: the row keeps a DEL or ADD of the same name waiting (wait_for_end), and an ADD may be
+            # given that address again.
             ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))
         vswitch.remove([port])
 
@@ -88,12 +89,12 @@ def wait_for_end(vswitch: Vswitch, ports: list[Port], deadline: Deadline) -> Non
     """Wait until the commands that are removing ports have done so; not longer than it may take."""
     for port in ports:
         # Half a second for what is rounded, and for the end of an IPAM plugin that is killed.
-        left = claimed_at(port.external_ids) + 1 + _SECONDS + 0.5 - time.time()
+        left = _claimed_at(port.external_ids) + 1 + _SECONDS + 0.5 - time.time()
         if 0 < left < _SECONDS + 2:
             vswitch.wait_until_removed(port, deadline.shorter(left))
 
 
-def claimed_at(recorded: dict[str, str]) -> int:
+def _claimed_at(recorded: dict[str, str]) -> int:
     """When somebody began to remove a port (seconds since 1970), by its external_ids; 0 if nobody has."""
     text = recorded.get(attachments.CLAIM, "")
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else 0

@@ -14,12 +14,14 @@ from .ovsdb import Client, TransactionError, map_of, mutate, optional, select, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from .attachment import Attachment
     from .deadline import Deadline
 
 DATABASE = "Open_vSwitch"
+_NOT_MET = "timed out"  # the error of a transaction with a `wait` that is not met in its time
 _OVS_CNI = "ovs-cni.network.kubevirt.io"
 USERSPACE = "netdev"
 START_VSWITCHD = "start it: systemctl start openvswitch-switch"
@@ -68,7 +70,6 @@ class Vswitch:
 
     def __init__(self, address: str, deadline: Deadline) -> None:
         self._client = Client(address, deadline)
-
         self.suspects: list[str] = []  # ports that may be stale, see `select_suspects`
 
     def use(self, deadline: Deadline) -> None:
@@ -114,71 +115,53 @@ class Vswitch:
     def claim(self, port: Port, external_ids: dict[str, str]) -> bool:
         """Add these to a port, if its external_ids are unchanged; False if they are not, or it has gone."""
         this = [["_uuid", "==", ["uuid", port.uuid]]]
-        try:
-            self._client.transact(
-                DATABASE,
-                [
-                    _is_unchanged(port),
-                    mutate("Port", this, ["external_ids", "delete", ["set", list(external_ids)]]),
-                    mutate("Port", this, ["external_ids", "insert", map_of(external_ids)]),
-                ],
-            )
-        except TransactionError as error:
-            if error.error != "timed out":
-                raise
-            return False
-        port.external_ids.update(external_ids)
-        return True
+        return self._succeeds(_is_unchanged(port), *_replace_ids("Port", this, external_ids))
 
     def wait_until_removed(self, port: Port, deadline: Deadline) -> None:
         """Wait until a port is gone, or the time is over."""
         milliseconds = max(1, int(deadline.remaining() * 1000))
-        try:
-            this = [["_uuid", "==", ["uuid", port.uuid]]]
-            self._client.transact(DATABASE, [wait("Port", this, "!=", {"name": port.name}, milliseconds)])
-        except TransactionError as error:
-            if error.error != "timed out":
-                raise
+        self._succeeds(wait("Port", [["_uuid", "==", ["uuid", port.uuid]]], "!=", {"name": port.name}, milliseconds))
 
     def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
         """Every port whose external_ids include these."""
         return self._ports([["external_ids", "includes", map_of(owner_and_network)]])[0]
 
-    def remove(self, ports: list[Port], notes: dict[str, str] | None = None) -> int | None:
+    def remove(self, ports: list[Port]) -> int | None:
         """Remove ports from whatever bridge has them. Those that are gone already do not matter.
-
-        Args:
-            ports: which.
-            notes: what to add to the external_ids of that bridge in the same moment (see detaching.py).
 
         Returns:
             The number to give to `wait_until_configured`.
         """
-        return self._remove_by_uuid([port.uuid for port in ports], notes)
+        return self._remove_by_uuid([port.uuid for port in ports])
 
     def remove_unchanged(self, ports: list[Port], notes: dict[str, str] | None = None) -> tuple[bool, int | None]:
-        """The same, unless one is gone or its external_ids have changed since; whether it was done comes first."""
-        unchanged = [_is_unchanged(port) for port in ports]
+        """The same, unless one is gone or its external_ids have changed since they were read.
+
+        Args:
+            ports: which.
+            notes: what to add to the external_ids of their bridge in the same moment (see detaching.py).
+
+        Returns:
+            Whether it was done, and the number as of `remove`.
+        """
         try:
-            return True, self._remove_by_uuid([port.uuid for port in ports], notes, unchanged)
+            return True, self._remove_by_uuid([port.uuid for port in ports], notes, map(_is_unchanged, ports))
         except TransactionError as error:
-            if error.error != "timed out":
+            if error.error != _NOT_MET:
                 raise
             return False, None
 
     def _remove_by_uuid(
-        self, uuids: list[str], notes: dict[str, str] | None = None, conditions: list[dict[str, Any]] | None = None
+        self, uuids: list[str], notes: dict[str, str] | None = None, conditions: Iterable[dict[str, Any]] = ()
     ) -> int | None:
         if not uuids:
             return None
-        operations = conditions or []
+        operations = list(conditions)
         for uuid in uuids:
             this = ["set", [["uuid", uuid]]]
             has_this = [["ports", "includes", this]]
             if notes:
-                # `insert` keeps what is there: the note of an earlier attachment of the same name, perhaps.
-                operations.append(mutate("Bridge", has_this, ["external_ids", "delete", ["set", list(notes)]]))
-                operations.append(mutate("Bridge", has_this, ["external_ids", "insert", map_of(notes)]))
+                operations += _replace_ids("Bridge", has_this, notes)
             operations.append(mutate("Bridge", has_this, ["ports", "delete", this]))
         # The Port and Interface rows go by themselves: nothing refers to them any more (RFC 7047 section 3.2, isRoot).
         return self.ask_for_notice(*operations)
@@ -201,11 +184,7 @@ class Vswitch:
             left = int(deadline.remaining() * 1000)
             if not left:
                 return False
-            try:
-                self._client.transact(DATABASE, [wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)])
-            except TransactionError as error:
-                if error.error != "timed out":
-                    raise
+            if not self._succeeds(wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)):
                 return False
         return True
 
@@ -272,6 +251,16 @@ class Vswitch:
                 control.close()
         return False if sockets else None
 
+    def _succeeds(self, *operations: dict[str, Any]) -> bool:
+        """Carries out a transaction; False, and nothing is done, if a `wait` in it is not met in its time."""
+        try:
+            self._client.transact(DATABASE, list(operations))
+        except TransactionError as error:
+            if error.error != _NOT_MET:
+                raise
+            return False
+        return True
+
     def _transact(self, *operations: dict[str, Any]) -> list[list[dict[str, Any]]]:
         """The rows of each of these selects."""
         return self._receive(self._send(*operations))
@@ -296,6 +285,14 @@ class Vswitch:
             interfaces = self._transact(*(select_type(name) for name in names))
             types |= {name: type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
         return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
+
+
+def _replace_ids(table: str, where: list[Any], external_ids: dict[str, str]) -> list[dict[str, Any]]:
+    """The operations that put these into rows' external_ids; `insert` alone would keep an older value of a key."""
+    return [
+        mutate(table, where, ["external_ids", "delete", ["set", list(external_ids)]]),
+        mutate(table, where, ["external_ids", "insert", map_of(external_ids)]),
+    ]
 
 
 def _is_unchanged(port: Port) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.ipam import ScriptedIpam
 from tests.support.namespace import Namespace
 from tests.support.node import Node
 from tests.support.plugin import VERSIONS, Attachment
@@ -272,12 +273,18 @@ def test_an_error_of_ipam_is_reported_at_the_end_and_a_retry_works(node: Node, k
     node.assert_nothing_left()
 
 
-def test_gc_returns_an_address_that_del_could_not_return(node: Node) -> None:
+def _unreturned(node: Node) -> tuple[ScriptedIpam, Attachment]:
+    """A pod whose DEL could not return its address, and the plugin that refused it."""
     ipam = node.scripted_ipam()
     pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
     ipam.act(ADD=ipam.answer("10.77.0.2/24", version="1.1.0"), DEL=ipam.refuse(77, "not now"))
     pod.add().ok()
     pod.delete().error(77)
+    return ipam, pod
+
+
+def test_gc_returns_an_address_that_del_could_not_return(node: Node) -> None:
+    ipam, pod = _unreturned(node)
     ipam.act()
     other = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder), name=f"{node.network}x")
     other.gc(**{"cni.dev/valid-attachments": []}).silent()
@@ -288,11 +295,7 @@ def test_gc_returns_an_address_that_del_could_not_return(node: Node) -> None:
 
 
 def test_gc_keeps_the_note_of_a_container_that_it_is_told_to_keep(node: Node) -> None:
-    ipam = node.scripted_ipam()
-    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
-    ipam.act(ADD=ipam.answer("10.77.0.2/24", version="1.1.0"), DEL=ipam.refuse(77, "not now"))
-    pod.add().ok()
-    pod.delete().error(77)
+    ipam, pod = _unreturned(node)
     pod.gc(**{"cni.dev/valid-attachments": [{"containerID": pod.container_id, "ifname": "net1"}]}).silent()
     node.assert_nothing_left(unreturned=1)
     ipam.act()
@@ -301,11 +304,7 @@ def test_gc_keeps_the_note_of_a_container_that_it_is_told_to_keep(node: Node) ->
 
 
 def test_gc_keeps_the_address_of_an_attachment_that_was_made_anew(node: Node) -> None:
-    ipam = node.scripted_ipam()
-    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
-    ipam.act(ADD=ipam.answer("10.77.0.2/24", version="1.1.0"), DEL=ipam.refuse(77, "not now"))
-    pod.add().ok()
-    pod.delete().error(77)
+    ipam, pod = _unreturned(node)
     pod.add().ok()
     calls = len(ipam.calls)
     pod.gc(**{"cni.dev/valid-attachments": [{"containerID": pod.container_id, "ifname": "net1"}]}).silent()

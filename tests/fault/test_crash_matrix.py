@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,7 +23,7 @@ KINDS = ["veth", "internal"]
 IPAM = pytest.mark.parametrize("ipam", [False, True], ids=["no IPAM", "host-local"])
 ERRORS = ("ENOMEM", "EPERM", "ENODEV", "EINTR", "EIO", "ENOSPC")
 SOME = 24  # tries of each test without --whole
-Try = tuple[Call, str]
+T = TypeVar("T")
 
 
 class Matrix:
@@ -63,7 +63,7 @@ class Matrix:
         assert len(calls) > first + 20, "strace saw little"
         return calls[first:]
 
-    def chosen(self, tries: Sequence[Try]) -> Sequence[Try]:
+    def chosen(self, tries: Sequence[T]) -> Sequence[T]:
         """All of them, or some."""
         return tries if self.whole else tries[:: max(1, len(tries) // SOME)]
 
@@ -112,44 +112,31 @@ def _add_again(pod: Attachment) -> None:
     pod.delete().silent()
 
 
-RECOVERIES = [_delete, _collect, _add_again]
+RECOVERIES = {"ADD": [_delete, _collect, _add_again], "DEL": [_delete, _collect]}
 
 
 @IPAM
 @pytest.mark.parametrize("kind", KINDS)
-def test_add_killed_at_any_call(matrix: Matrix, capsys: pytest.CaptureFixture[str], kind: str, ipam: bool) -> None:
-    points = interference.around_visible(matrix.calls("ADD"))
-    for (point, _), recover in zip(matrix.chosen([(point, "") for point in points]), cycle(RECOVERIES), strict=False):
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_a_command_is_killed_at_any_call(
+    matrix: Matrix, capsys: pytest.CaptureFixture[str], command: str, kind: str, ipam: bool
+) -> None:
+    points = matrix.chosen(interference.around_visible(matrix.calls(command)))
+    for point, recover in zip(points, cycle(RECOVERIES[command]), strict=False):
 
         def act(point: Call = point, recover: Callable[[Attachment], None] = recover) -> str:
             pod = matrix.attachment()
-            happened = interference.killed(pod, "ADD", point)
+            if command == "DEL":
+                pod.add().ok()
+            happened = interference.killed(pod, command, point)
             recover(pod)
             return f"followed by {recover.__name__.strip('_')}" if happened else "not reached"
 
         matrix.one(f"{point}, then {recover.__name__}", act)
-    matrix.report(capsys, f"ADD killed, {kind}, {'host-local' if ipam else 'no IPAM'}")
+    matrix.report(capsys, f"{command} killed, {kind}, {'host-local' if ipam else 'no IPAM'}")
 
 
-@IPAM
-@pytest.mark.parametrize("kind", KINDS)
-def test_del_killed_at_any_call(matrix: Matrix, capsys: pytest.CaptureFixture[str], kind: str, ipam: bool) -> None:
-    points = interference.around_visible(matrix.calls("DEL"))
-    recoveries = [_delete, _collect]
-    for (point, _), recover in zip(matrix.chosen([(point, "") for point in points]), cycle(recoveries), strict=False):
-
-        def act(point: Call = point, recover: Callable[[Attachment], None] = recover) -> str:
-            pod = matrix.attachment()
-            pod.add().ok()
-            happened = interference.killed(pod, "DEL", point)
-            recover(pod)
-            return f"followed by {recover.__name__.strip('_')}" if happened else "not reached"
-
-        matrix.one(f"{point}, then {recover.__name__}", act)
-    matrix.report(capsys, f"DEL killed, {kind}, {'host-local' if ipam else 'no IPAM'}")
-
-
-def _failures(matrix: Matrix, calls: Sequence[Call]) -> Sequence[Try]:
+def _failures(matrix: Matrix, calls: Sequence[Call]) -> Sequence[tuple[Call, str]]:
     visible = [call for call in calls if call.visible]
     if matrix.whole:
         return [(call, error) for call in visible for error in ERRORS]
@@ -171,38 +158,26 @@ def _judged(outcome: Outcome, failed: str) -> str:
 
 @IPAM
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_call_of_add_fails(matrix: Matrix, capsys: pytest.CaptureFixture[str], kind: str, ipam: bool) -> None:
-    for call, error in _failures(matrix, matrix.calls("ADD")):
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_any_call_fails(
+    matrix: Matrix, capsys: pytest.CaptureFixture[str], command: str, kind: str, ipam: bool
+) -> None:
+    for call, error in _failures(matrix, matrix.calls(command)):
 
         def act(call: Call = call, error: str = error) -> str:
             pod = matrix.attachment()
-            outcome, failed = interference.failing(pod, "ADD", call, error)
+            if command == "DEL":
+                pod.add().ok()
+            outcome, failed = interference.failing(pod, command, call, error)
             assert outcome.seconds < 5 + 1, outcome
             became = _judged(outcome, failed)
-            if outcome.exit_code == 0:
+            if command == "ADD" and outcome.exit_code == 0:
                 pod.result = outcome.result
                 pod.check().silent()
                 pod.delete().silent()
-            return became
-
-        matrix.one(f"{error} in {call}", act)
-    matrix.report(capsys, f"ADD with a failing call, {kind}, {'host-local' if ipam else 'no IPAM'}")
-
-
-@IPAM
-@pytest.mark.parametrize("kind", KINDS)
-def test_any_call_of_del_fails(matrix: Matrix, capsys: pytest.CaptureFixture[str], kind: str, ipam: bool) -> None:
-    for call, error in _failures(matrix, matrix.calls("DEL")):
-
-        def act(call: Call = call, error: str = error) -> str:
-            pod = matrix.attachment()
-            pod.add().ok()
-            outcome, failed = interference.failing(pod, "DEL", call, error)
-            assert outcome.seconds < 5 + 1, outcome
-            became = _judged(outcome, failed)
-            if outcome.exit_code != 0:
+            if command == "DEL" and outcome.exit_code != 0:
                 pod.delete().silent()  # a runtime tries again
             return became
 
         matrix.one(f"{error} in {call}", act)
-    matrix.report(capsys, f"DEL with a failing call, {kind}, {'host-local' if ipam else 'no IPAM'}")
+    matrix.report(capsys, f"{command} with a failing call, {kind}, {'host-local' if ipam else 'no IPAM'}")

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 
 from tests.support.ipam import static
+from tests.support.iperf import mbits
 from tests.support.node import INTERNAL_KINDS, Node
 from tests.support.plugin import Attachment
-from tests.support.processes import wait_for
 
 KINDS = ["veth", "internal"]
 
@@ -134,34 +134,19 @@ def test_packets_pass_as_soon_as_add_has_returned(node: Node, kinds: tuple[str, 
         one.sandbox.run("ping", "-n", "-c", "1", "-W", "1", other.addresses[0])
 
 
-def _mbits(server: Attachment, client: Attachment, *words: str, seconds: int = 1) -> float:
-    listening = server.sandbox.start("iperf3", "-s", "-1", "-p", "5201")
-    try:
-        wait_for("iperf3 listens", lambda: "5201" in server.sandbox.run("ss", "-Hltn").stdout)
-        address = server.addresses[0]
-        out = client.sandbox.run(
-            "iperf3", "-c", address, "-p", "5201", "-t", str(seconds), "-J", *words, timeout=20, check=False
-        )
-        assert out.returncode == 0, out.stdout[-500:]
-        return float(json.loads(out.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
-    finally:
-        listening.kill()
-        listening.communicate(timeout=5)
-
-
 @pytest.mark.one_target
 @pytest.mark.parametrize("kinds", [("veth", "veth"), ("veth", "internal"), ("internal", "veth")])
 def test_tcp_moves_more_than_100_mbit_per_second(node: Node, kinds: tuple[str, str]) -> None:
     first, second = _pods(node, *kinds)
-    assert _mbits(first, second) > 100
-    assert _mbits(first, second, "-R") > 100
+    assert mbits(first, second) > 100
+    assert mbits(first, second, "-R") > 100
 
 
 @pytest.mark.one_target
 def test_tcp_works_between_veths_over_ipv6(node: Node) -> None:
     first = node.attached(ipam=static("2001:db8:1::2/64"))
     second = node.attached(ipam=static("2001:db8:1::3/64"))
-    assert _mbits(first, second) > 100
+    assert mbits(first, second) > 100
 
 
 @pytest.mark.userspace

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 
 import pytest
 
+from tests.support.iperf import mbits
 from tests.support.node import Node
-from tests.support.plugin import Attachment
-from tests.support.processes import wait_for
 
 ROUNDS, SECONDS = 5, 1
-
-
-def _mbits(pods: tuple[Attachment, Attachment]) -> float:
-    server, client = pods
-    listening = server.sandbox.start("iperf3", "-s", "-1")
-    try:
-        wait_for("iperf3 listens", lambda: "5201" in server.sandbox.run("ss", "-Hltn").stdout)
-        done = client.sandbox.run("iperf3", "-c", server.addresses[0], "-t", str(SECONDS), "-J", timeout=30)
-        return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
-    finally:
-        listening.kill()
-        listening.communicate(timeout=5)
 
 
 def test_internal_ports_beside_veth_pairs(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +21,7 @@ def test_internal_ports_beside_veth_pairs(node: Node, capsys: pytest.CaptureFixt
     for number in range(ROUNDS):
         for kind in list(kinds)[:: 1 if number % 2 else -1]:
             one, other = kinds[kind]
-            found[kind].append(_mbits((one, other)))
+            found[kind].append(mbits(one, other, seconds=SECONDS))
     internal, veth = (statistics.median(found[kind]) for kind in ("internal", "veth"))
     with capsys.disabled():
         print(  # noqa: T201 - the figures are what the test is for
