@@ -98,6 +98,7 @@ def test_many_attachments_with_random_kills_leave_nothing(
     flows = node.openvswitch.flows(node.bridge)
     load = Load(node, 1000 if request.config.getoption("--whole") else 150)
     added = load.run(load.add, load.pods)
+    assert not load.errors, load.errors[:5]
     assert len(node.ports()) == len(load.pods)
     addresses = {pod.addresses[0] for pod in load.pods if pod.result}
     assert len(addresses) == len(load.pods), "an address was given twice"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 
 import pytest
 
-from tests.support.ipam import ScriptedIpam, static
+from tests.support.ipam import ScriptedIpam, cni_path, host_local, host_local_files, static
 from tests.support.node import Node
 from tests.support.plugin import Attachment
 from tests.support.processes import wait_for
@@ -179,3 +181,51 @@ def test_sigterm_at_any_moment_leaves_all_or_nothing(node: Node, kind: str) -> N
             undone += 1
         node.assert_nothing_left()
     assert undone > 5
+
+
+@pytest.mark.one_target
+@pytest.mark.parametrize("command", ["DEL", "GC"])
+def test_the_address_that_ipam_gives_after_add_was_killed_is_returned(node: Node, command: str) -> None:
+    """host-local, but it takes its time; meanwhile ADD is killed, and the runtime's next command comes."""
+    data = node.folder / "host-local"
+    ipam = node.scripted_ipam()
+    real = f"exec '{cni_path('1.1.0')}/host-local' < {shlex.quote(str(ipam.folder))}/scripted.records"
+    ipam.act(ADD=f"sleep 1; {real}/ADD.stdin", DEL=f"{real}/DEL.stdin")
+    pod = node.attachment(
+        cniVersion="1.1.0",
+        ipam={**host_local(data, "10.77.0.0/24"), "type": ipam.type},
+        cni_path=str(ipam.folder),
+    )
+    running = pod.start("ADD")
+    wait_for("the port exists", node.ports)
+    wait_for("the IPAM plugin runs", lambda: ipam.calls)
+    running.signal(signal.SIGKILL)
+    running.wait()
+    if command == "DEL":
+        pod.delete().silent()
+    else:
+        pod.gc(**{"cni.dev/valid-attachments": []}).silent()
+    assert ipam.calls[:2] == ["ADD", "DEL"]
+    assert host_local_files(data) == []
+    node.assert_nothing_left()
+
+
+@pytest.mark.one_target
+@pytest.mark.contract(8)
+def test_an_ipam_plugin_that_hangs_after_add_was_killed_does_not_keep_del(node: Node) -> None:
+    pod, ipam = _hanging(node, "veth")
+    running = pod.start("ADD")
+    wait_for("the port exists", node.ports)
+    wait_for("the IPAM plugin runs", lambda: ipam.calls)
+    running.signal(signal.SIGKILL)
+    running.wait()
+    pod.config["timeout"] = 3
+    try:
+        outcome = pod.delete()
+        assert outcome.exit_code == 0
+        assert "waiting for the IPAM plugin of an ADD" in outcome.stderr
+        assert 1 < outcome.seconds < 4
+        assert ipam.calls == ["ADD", "DEL"]
+    finally:
+        os.killpg(ipam.pid("ADD"), signal.SIGKILL)
+    node.assert_nothing_left()
