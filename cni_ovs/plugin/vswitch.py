@@ -194,8 +194,11 @@ class Vswitch:
         return {key: value for bridge in bridges for key, value in bridge["external_ids"][1]}
 
     def forget(self, keys: list[str]) -> None:
-        """Take keys, if they are there, out of the external_ids of all bridges; wait for nothing."""
-        self._send(mutate("Bridge", [], ["external_ids", "delete", ["set", keys]]))
+        """Take keys, if they are there, out of the external_ids of all bridges.
+
+        The answer is waited for although nothing depends on it: ovsdb-server would warn that it cannot send it.
+        """
+        self._client.transact(DATABASE, [mutate("Bridge", [], ["external_ids", "delete", ["set", keys]])])
 
     # Looking
 
