@@ -16,26 +16,6 @@ from tests.support.processes import wait_for
 pytestmark = pytest.mark.one_target
 
 
-def _vanish(node: Node, *pods: Attachment) -> None:
-    """Their namespaces go with all devices, and ovs-vswitchd has noticed."""
-    names = [node.port(pod)["name"] for pod in pods]
-    for pod in pods:
-        pod.sandbox.delete()
-    wait_for("the devices are gone", lambda: not set(names) & set(node.host.links()))
-    for name in names:
-        _wait_until_noticed(node, name)
-
-
-def _wait_until_noticed(node: Node, name: str) -> None:
-    """Until ovs-vswitchd has noticed that the device of a veth is gone; it says so on each datapath in another way."""
-
-    def noticed() -> bool:
-        row = node.openvswitch.row("Interface", name)
-        return bool(row["ofport"] == -1 or row["ifindex"] == 0)
-
-    wait_for("ovs-vswitchd has no device for it", noticed)
-
-
 def _restart(node: Node) -> None:
     node.openvswitch.ovs_vswitchd.kill()
     node.openvswitch.start_ovs_vswitchd()
@@ -57,7 +37,7 @@ def test_a_stale_veth_and_its_address_go_with_the_next_command_of_the_network(
 ) -> None:
     node = private_node
     stale, living = (node.attached(ipam=node.host_local()) for _ in range(2))
-    _vanish(node, stale)
+    node.vanish(stale)
     if restarted:
         _restart(node)
     _assert_swept(node, command, stale, living)
@@ -111,7 +91,7 @@ def test_a_living_internal_port_is_kept_although_ovs_vswitchd_has_made_another_d
 
 def test_all_of_many_stale_ports_go_with_a_few_commands(node: Node) -> None:
     stale = [node.attached(ipam=node.host_local()) for _ in range(9)]
-    _vanish(node, *stale)
+    node.vanish(*stale)
     new = [node.attached(ipam=node.host_local()) for _ in range(3)]
     node.assert_nothing_left(keep=new)
 
@@ -121,7 +101,7 @@ def test_a_port_whose_namespace_is_there_is_kept_whatever_open_vswitch_says_of_i
     pod = node.attached(ipam=node.host_local())
     name = node.port(pod)["name"]
     node.host.ip("link", "delete", name)
-    _wait_until_noticed(node, name)
+    node.wait_until_noticed(name)
     other = node.attached()
     assert name in _names(node)
     assert set(pod.addresses) <= set(node.addresses_given_out())
@@ -135,7 +115,7 @@ def test_a_veth_whose_device_is_there_is_kept(node: Node) -> None:
     name = node.port(pod)["name"]
     node.openvswitch.vsctl("set", "Port", name, "external_ids:contNetns=/run/netns/no-such")
     node.openvswitch.vsctl("--no-wait", "set", "Interface", name, "type=none-such")
-    _wait_until_noticed(node, name)
+    node.wait_until_noticed(name)
     other = node.attached()
     assert {name, node.port(other)["name"]} == _names(node)
 
@@ -144,7 +124,7 @@ def test_a_veth_whose_device_is_there_is_kept(node: Node) -> None:
 def test_a_namespace_that_only_cannot_be_reached_is_not_gone(node: Node, path: str) -> None:
     pod = node.attached()
     name = node.port(pod)["name"]
-    _vanish(node, pod)
+    node.vanish(pod)
     node.openvswitch.vsctl("set", "Port", name, f"external_ids:contNetns='{path}'")
     node.attached()
     assert name in _names(node)
@@ -154,7 +134,7 @@ def test_a_file_that_is_no_namespace_any_more_is_gone(node: Node) -> None:
     """What a bind mount under /run/netns leaves behind when it is unmounted, or the folder survives a reboot."""
     pod = node.attached()
     name = node.port(pod)["name"]
-    _vanish(node, pod)
+    node.vanish(pod)
     Path(pod.sandbox.path).touch()
     try:
         node.attached()
@@ -169,7 +149,7 @@ def test_a_file_that_is_no_namespace_any_more_is_gone(node: Node) -> None:
 def test_a_port_of_another_owner_or_network_is_never_touched(node: Node, change: str) -> None:
     pod = node.attached()
     name = node.port(pod)["name"]
-    _vanish(node, pod)
+    node.vanish(pod)
     node.openvswitch.vsctl("set", "Port", name, f"external_ids:{change}")
     node.attached()
     node.attachment().delete().silent()
@@ -179,7 +159,7 @@ def test_a_port_of_another_owner_or_network_is_never_touched(node: Node, change:
 def test_a_port_that_nobody_owns_is_never_touched(node: Node) -> None:
     """Its name is like ours."""
     node.openvswitch.vsctl("--no-wait", "add-port", node.bridge, "cni0123456789ab")
-    _wait_until_noticed(node, "cni0123456789ab")
+    node.wait_until_noticed("cni0123456789ab")
     node.attached().delete().silent()
     assert "cni0123456789ab" in node.openvswitch.port_names(node.bridge)
 
@@ -189,7 +169,7 @@ def test_the_port_stays_until_ipam_has_returned_its_address(node: Node) -> None:
     keys: dict[str, Any] = {"ipam": {"type": ipam.type}, "cni_path": str(ipam.folder)}
     pod = node.attached(**keys)
     name = node.port(pod)["name"]
-    _vanish(node, pod)
+    node.vanish(pod)
     other = node.attachment(**keys)
     assert "later" in other.add().ok().stderr
     assert name in _names(node)
@@ -202,7 +182,7 @@ def test_the_port_stays_until_ipam_has_returned_its_address(node: Node) -> None:
 def test_what_another_command_is_removing_is_left_to_it(node: Node) -> None:
     pod = node.attached()
     name = node.port(pod)["name"]
-    _vanish(node, pod)
+    node.vanish(pod)
     _claimed(node, name)
     node.attached()
     assert name in _names(node)
@@ -217,7 +197,7 @@ def test_an_add_of_the_same_name_waits_until_the_address_is_returned_and_the_por
     other = node.attached(ipam=node.host_local())
     pod = node.attached(ipam=node.host_local())
     name = node.port(pod)["name"]
-    _vanish(node, pod)
+    node.vanish(pod)
     _claimed(node, name)
     pod.sandbox = node.sandbox()
     pod.netns = pod.sandbox.path
@@ -247,7 +227,7 @@ def test_a_del_waits_until_the_address_is_returned(node: Node) -> None:
 def test_nonsense_in_a_claim_harms_nobody(node: Node) -> None:
     stale = node.attached()
     name = node.port(stale)["name"]
-    _vanish(node, stale)
+    node.vanish(stale)
     node.openvswitch.vsctl("set", "Port", name, f"external_ids:contStale={'9' * 5000}")
     pod = node.attached()
     pod.delete().silent()

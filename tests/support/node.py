@@ -116,6 +116,24 @@ class Node:
         """Says that a process on the host belongs to the test, so that it does not count as left behind."""
         self._helpers.add(pid)
 
+    def vanish(self, *attachments: Attachment) -> None:
+        """Their namespaces go with all devices and without a DEL, and ovs-vswitchd has noticed."""
+        names = [self.port(attachment)["name"] for attachment in attachments]
+        for attachment in attachments:
+            attachment.sandbox.delete()
+        wait_for("the devices are gone", lambda: not set(names) & set(self.host.links()))
+        for name in names:
+            self.wait_until_noticed(name)
+
+    def wait_until_noticed(self, name: str) -> None:
+        """Until ovs-vswitchd has noticed that the device of a veth is gone; each datapath says so in another way."""
+
+        def noticed() -> bool:
+            row = self.openvswitch.row("Interface", name)
+            return bool(row["ofport"] == -1 or row["ifindex"] == 0)
+
+        wait_for("ovs-vswitchd has no device for it", noticed)
+
     # Looking
 
     def ports(self) -> list[Row]:
