@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posix
 
+from . import at_work, devices, log
 from . import attachment as attachments
-from . import devices, log
 from .errors import INVALID_CONFIG, INVALID_NETNS, KERNEL_REFUSED, NAME_TAKEN, CniError
 from .inet import format_mac
 from .insertion import Insertion
@@ -16,6 +16,7 @@ from .vswitch import USERSPACE, Vswitch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -38,6 +39,7 @@ class _Undo:
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._steps: list[tuple[str, Callable[[Deadline], object]]] = []
+        self.returns_address = False
 
     def push(self, what: str, step: Callable[[Deadline], object]) -> None:
         """Undo this before everything that was pushed earlier."""
@@ -75,6 +77,23 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     sandbox = Namespace(invocation.netns)
     if posix.geteuid() != 0:
         sandbox.open_netlink().close()  # says at once that it may not be entered, if so
+    sign = at_work.begin(attachment.port_name, deadline)
+    try:
+        return _attach(invocation, config, attachment, sandbox, result, sign, deadline)
+    finally:
+        if sign is not None:
+            sign.close()
+
+
+def _attach(
+    invocation: Invocation,
+    config: NetworkConfig,
+    attachment: Attachment,
+    sandbox: Namespace,
+    result: Result,
+    sign: socket | None,
+    deadline: Deadline,
+) -> dict[str, Any]:
     insertion = Insertion(config, attachment, deadline)
     host = Netlink()
     device = devices.of(config.interface_type)
@@ -102,7 +121,9 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
 
     try:
         # As long as it was not sent, undoing it is nothing.
-        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device))
+        undo.push(
+            "the port", lambda time: _withdraw(insertion, attachment, config, time, device, noted=undo.returns_address)
+        )
         port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
         if port_first:
             # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
@@ -118,7 +139,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
-            delegate = _start_ipam(invocation, config, undo)
+            delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         if not device.MADE_BY_OPEN_VSWITCH:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
@@ -131,7 +152,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
-            delegate = _start_ipam(invocation, config, undo)
+            delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, deadline)
@@ -202,13 +223,27 @@ def _replace(
 
 
 def _withdraw(
-    insertion: Insertion, attachment: Attachment, config: NetworkConfig, deadline: Deadline, device: Device
+    insertion: Insertion,
+    attachment: Attachment,
+    config: NetworkConfig,
+    deadline: Deadline,
+    device: Device,
+    *,
+    noted: bool,
 ) -> None:
-    """Remove the port that may have been inserted, and see that a device that goes with it has gone as well."""
+    """Remove the port that may have been inserted, and see that a device that goes with it has gone as well.
+
+    `noted` leaves a note, so that GC returns the address if we are killed before we have.
+    """
+    notes = None
+    if noted:
+        from . import detaching  # noqa: PLC0415 - start-up time, for something rare
+
+        notes = detaching.note(attachment.port_name, attachment.external_ids)
     vswitch: Vswitch = insertion
     vswitch.use(deadline)
     try:
-        number = insertion.withdraw()
+        number = insertion.withdraw(notes)
     except CniError as error:
         # The connection broke in between; what was sent may have been done.
         log.debug(f"connecting again: {error.msg}")
@@ -218,7 +253,14 @@ def _withdraw(
         vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
 
-def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> Delegate:
+def _start_ipam(
+    invocation: Invocation,
+    config: NetworkConfig,
+    insertion: Insertion,
+    attachment: Attachment,
+    undo: _Undo,
+    sign: socket | None,
+) -> Delegate:
     from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
     ipam.find(config.ipam_type or "", invocation.path)  # if it is not there, there is nothing to undo
@@ -231,10 +273,20 @@ def _start_ipam(invocation: Invocation, config: NetworkConfig, undo: _Undo) -> D
             delegate.end(deadline.shorter(min(_IPAM_END_SECONDS, deadline.remaining() / 2)))
         ipam.run("DEL", invocation, config, deadline)
 
+    def forget(deadline: Deadline) -> None:
+        # Also if the address could not be returned: the runtime calls DEL after an ADD that has failed, and a network
+        # whose IPAM refuses everything would leave a note for each try.
+        from . import detaching  # noqa: PLC0415 - start-up time, for something rare
+
+        insertion.use(deadline)
+        detaching.forget(insertion, attachment.port_name)
+
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.
     undo.push_last("the address", release)
-    delegate = ipam.Delegate("ADD", invocation, config)
+    undo.push_last("the note of it", forget)
+    undo.returns_address = True
+    delegate = ipam.Delegate("ADD", invocation, config, inherited=None if sign is None else sign.fileno())
     return delegate
 
 

@@ -69,5 +69,6 @@ class Deadline:
         if any(fd in self._stop for fd, _ in ready):
             raise CniError(TRY_AGAIN_LATER, f"stopped by a signal while {doing}")
         if not ready and not self.remaining():
-            raise CniError(TRY_AGAIN_LATER, f"timed out after {self._seconds:g} s while {doing}")
+            seconds = round(self._seconds, 1 if self._seconds >= 0.1 else 3)
+            raise CniError(TRY_AGAIN_LATER, f"timed out after {seconds:g} s while {doing}")
         return ready

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from . import at_work, devices, log
 from . import attachment as attachments
-from . import devices, log
 from .attachment import CLAIM
 from .errors import IO_FAILURE, KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
@@ -60,7 +60,9 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     Raises:
         CniError: TRY_AGAIN_LATER, when Open vSwitch cannot be reached; everything else has been removed then.
     """
-    vswitch = detach(attachments.of(invocation, config), invocation, config, deadline)
+    attachment = attachments.of(invocation, config)
+    at_work.wait_for_end(attachment.port_name, deadline)
+    vswitch = detach(attachment, invocation, config, deadline)
     if vswitch is not None and vswitch.suspects:
         from . import stale  # noqa: PLC0415 - start-up time, for something rare
 

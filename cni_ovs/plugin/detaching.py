@@ -1,8 +1,9 @@
-"""Notes of addresses that are to be returned: between removing a port and returning its address, no port tells of it.
+"""Notes of attachments whose removal has begun: between removing a port and returning its address, no port tells of it.
 
 DEL and GC leave a note with the bridge in the very transaction that removes the port, and take it away when the address
 is returned. If they are killed in between, the next DEL of the attachment, or GC, returns the address. ovs-vswitchd
-does not look at the external_ids of bridges, so this costs it nothing. Without IPAM there are no notes.
+does not look at the external_ids of bridges, so this costs it nothing. DEL of an attachment without addresses leaves no
+note: the runtime calls it again.
 """
 
 from __future__ import annotations

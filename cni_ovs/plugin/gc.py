@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from . import at_work, detaching, devices, log
 from . import attachment as attachments
-from . import detaching, log
 from .delete import Errors, open_vswitch, remove_ports
+from .netlink import Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,18 +36,29 @@ def _remove_stale(
     valid: set[tuple[str, str]], invocation: Invocation, config: NetworkConfig, deadline: Deadline, errors: Errors
 ) -> None:
     vswitch = open_vswitch(config, deadline)
-    has_addresses = config.ipam_type is not None
     of_network = attachments.of_network(config.name)
     ports = vswitch.ports_of_network(of_network)
 
-    def remove(port: Port) -> bool:
-        notes = detaching.note(port.name, port.external_ids) if has_addresses else None
-        return remove_ports(vswitch, [port], deadline, notes=notes)
-
     def release(name: str, recorded: dict[str, str]) -> None:
+        if config.ipam_type is None:
+            detaching.forget(vswitch, name)
+            return
         # IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it.
         variables = attachments.variables(recorded)
         detaching.return_address(vswitch, name, invocation, config, deadline, variables)
+
+    def remove(port: Port) -> None:
+        at_work.wait_for_end(port.name, deadline)
+        # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
+        if remove_ports(vswitch, [port], deadline, notes=detaching.note(port.name, port.external_ids)):
+            release(port.name, port.external_ids)
+
+    def finish(name: str, recorded: dict[str, str]) -> None:
+        at_work.wait_for_end(name, deadline)
+        if vswitch.ports_named([name], of_network):
+            return  # it has just been attached anew
+        devices.of("veth").destroy(Netlink(), name)
+        release(name, recorded)
 
     for port in ports:
         recorded = port.external_ids
@@ -56,16 +68,13 @@ def _remove_stale(
         if (recorded["contID"], recorded["contIface"]) in valid:
             continue
         log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']}")
-        if errors.attempt(remove, port) and has_addresses:
-            errors.attempt(release, port.name, recorded)
-    if not has_addresses:
-        return
+        errors.attempt(remove, port)
     known = {port.name for port in ports}
     for name, recorded in detaching.notes(vswitch, of_network).items():
         if name in known:
-            # It was attached anew, and has perhaps the same address; or IPAM has just failed for it.
+            # It was attached anew, and has perhaps the same address; or removing it has just failed.
             if (recorded["contID"], recorded["contIface"]) in valid:
                 detaching.forget(vswitch, name)
         elif (recorded["contID"], recorded["contIface"]) not in valid:
-            log.info(f"returning the address of container {recorded['contID']}, interface {recorded['contIface']}")
-            errors.attempt(release, name, recorded)
+            log.info(f"finishing the removal of container {recorded['contID']}, interface {recorded['contIface']}")
+            errors.attempt(finish, name, recorded)

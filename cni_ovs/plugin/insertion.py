@@ -192,10 +192,10 @@ class Insertion(Vswitch):
                 PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {self._config.bridge!r}", str(reason)
             )
 
-    def withdraw(self) -> int | None:
-        """Take back what `begin` sent, however far it came; returns what `remove` returns."""
+    def withdraw(self, notes: dict[str, str] | None = None) -> int | None:
+        """Take back what `begin` sent, however far it came; returns what `remove` returns. `notes` as there."""
         # Whatever became of the insertion, this is carried out after it, even if the answers come too late for us.
-        return None if self._inserted is None else self._remove_by_uuid([self._inserted])
+        return None if self._inserted is None else self._remove_by_uuid([self._inserted], notes)
 
     def _patience(self) -> float:
         """How many seconds to wait for ovs-vswitchd."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import posix
 from _signal import SIGKILL, SIGPIPE  # type: ignore[import-not-found] # see main.py
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from . import jsontext, log
-from .attachment import port_name
 from .deadline import READABLE, Deadline
 from .errors import IPAM_FAILED, CniError
 from .forms import is_integer
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 # An address is a few hundred bytes. What is beyond this is read and thrown away.
 _LARGEST_ANSWER = 1 << 20
 _KILL_SECONDS = 0.1
-_ORPHAN_SECONDS = 5.0
 _S_IFMT, _S_IFREG = 0o170000, 0o100000  # linux/stat.h
 
 
@@ -41,6 +38,7 @@ class Delegate:
         command: ADD, DEL, CHECK, GC or STATUS.
         invocation, config: ours; the plugin gets the same environment, except for the command, and the same stdin.
         instead: variables that replace those of the invocation (GC removes other attachments).
+        inherited: a file descriptor that the plugin gets too.
 
     Raises:
         CniError: IPAM_FAILED, when CNI_PATH has no such plugin, or it cannot be started.
@@ -52,12 +50,12 @@ class Delegate:
         invocation: Invocation,
         config: NetworkConfig,
         instead: Mapping[str, str] | None = None,
+        inherited: int | None = None,
     ) -> None:
         self.type = config.ipam_type or ""
         self.command = command
         environment = {**invocation.environment, **(instead or {}), "CNI_COMMAND": command}
         program = find(self.type, invocation.path)
-        sign = _put_up_sign(config, environment) if command == "ADD" else None
         stdin = posix.memfd_create("cni-ovs-stdin")  # a file, not a pipe: it takes the whole text at once
         self._stdout, stdout = posix.pipe2(posix.O_CLOEXEC)
         self._stderr, stderr = posix.pipe2(posix.O_CLOEXEC)
@@ -72,6 +70,8 @@ class Delegate:
                     (posix.POSIX_SPAWN_DUP2, stdin, 0),
                     (posix.POSIX_SPAWN_DUP2, stdout, 1),
                     (posix.POSIX_SPAWN_DUP2, stderr, 2),
+                    # A duplicate of itself stays open in the program, and only there.
+                    *([(posix.POSIX_SPAWN_DUP2, inherited, inherited)] if inherited is not None else []),
                 ],
                 setpgroup=0,
                 setsigdef=[SIGPIPE],  # Python ignores it, and a child would inherit that
@@ -83,8 +83,6 @@ class Delegate:
         finally:
             for fd in (stdin, stdout, stderr):
                 posix.close(fd)
-            if sign is not None:
-                sign.close()  # the plugin has it
         try:
             self._process = posix.pidfd_open(self._pid)
         except OSError:
@@ -206,49 +204,7 @@ def run(
     instead: Mapping[str, str] | None = None,
 ) -> None:
     """Start the IPAM plugin for a command whose answer is only success or an error, and wait for it."""
-    if command == "DEL":
-        _wait_for_orphan(config, {**invocation.environment, **(instead or {})}, deadline)
     Delegate(command, invocation, config, instead).finish(deadline)
-
-
-def _sign_address(config: NetworkConfig, environment: Mapping[str, str]) -> str:
-    """An abstract socket address (unix(7): no file, and gone with the last process that has it), by attachment."""
-    container_id, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
-    return f"\0cni-ovs-ipam-{port_name(config.name, container_id, ifname)}"
-
-
-def _put_up_sign(config: NetworkConfig, environment: Mapping[str, str]) -> socket | None:
-    """A listening socket, for the plugin to inherit: as long as it runs, DEL can see that it does.
-
-    If we are killed, the plugin goes on and may give an address after the DEL that follows: nobody would return that.
-    """
-    sign = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-    try:
-        sign.bind(_sign_address(config, environment))
-        sign.listen(64)
-    except OSError as error:  # taken by another ADD of the same attachment
-        log.debug(f"no sign for the IPAM plugin: {error.strerror}")
-        sign.close()
-        return None
-    posix.set_inheritable(sign.fileno(), True)
-    return sign
-
-
-def _wait_for_orphan(config: NetworkConfig, environment: Mapping[str, str], deadline: Deadline) -> None:
-    """Wait until no IPAM plugin works for an ADD of this attachment; not for ever, as it may hang."""
-    door = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-    door.setblocking(False)
-    try:
-        door.connect(_sign_address(config, environment))
-        # Nobody ever accepts. When the last process that has the other end is gone, the connection breaks.
-        seconds = min(_ORPHAN_SECONDS, deadline.remaining() / 2)
-        deadline.shorter(seconds).wait("waiting for the IPAM plugin of an ADD", (door.fileno(), READABLE))
-    except OSError:
-        pass  # nobody there
-    except CniError as error:
-        log.warning(f"{error.msg}: returning the address all the same")
-    finally:
-        door.close()
 
 
 def _is_file(path: str) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import posix
 import time
 
+from . import at_work, log
 from . import attachment as attachments
-from . import log
 from .netlink import Netlink
 from .netns import is_gone
 
@@ -79,6 +79,7 @@ def _sweep(
         if config.ipam_type is not None:
             from . import ipam  # noqa: PLC0415 - a network without addresses needs none of it
 
+            at_work.wait_for_end(port.name, deadline)
             # First the address: the row keeps a DEL or ADD of the same name waiting (wait_for_end), and an ADD may be
             # given that address again.
             ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))

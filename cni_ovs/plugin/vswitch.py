@@ -30,6 +30,8 @@ START_VSWITCHD = "start it: systemctl start openvswitch-switch"
 _CONTROL_SECONDS = 0.5
 # How long somebody else may hold the lock who, like us, only asks for it.
 _LOCK_SECONDS = 0.03
+# For an answer that is sent when a time is over.
+_ANSWER_SECONDS = 0.1
 
 
 class Port:
@@ -119,8 +121,8 @@ class Vswitch:
 
     def wait_until_removed(self, port: Port, deadline: Deadline) -> None:
         """Wait until a port is gone, or the time is over."""
-        milliseconds = max(1, int(deadline.remaining() * 1000))
-        self._succeeds(wait("Port", [["_uuid", "==", ["uuid", port.uuid]]], "!=", {"name": port.name}, milliseconds))
+        this = [["_uuid", "==", ["uuid", port.uuid]]]
+        self._succeeds(wait("Port", this, "!=", {"name": port.name}, self._milliseconds(deadline)))
 
     def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
         """Every port whose external_ids include these."""
@@ -181,12 +183,16 @@ class Vswitch:
             current = rows[0]["cur_cfg"] if rows else number
             if current >= number:
                 break
-            left = int(deadline.remaining() * 1000)
+            left = self._milliseconds(deadline)
             if not left:
                 return False
             if not self._succeeds(wait("Open_vSwitch", [], "!=", {"cur_cfg": current}, left)):
                 return False
         return True
+
+    def _milliseconds(self, deadline: Deadline) -> int:
+        """How long ovsdb-server may let us wait, so that its answer comes before our time is over."""
+        return int(1000 * max(0.0, min(deadline.remaining(), self._client.deadline.remaining() - _ANSWER_SECONDS)))
 
     def notes(self) -> dict[str, str]:
         """The external_ids of all bridges."""

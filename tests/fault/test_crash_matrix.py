@@ -1,13 +1,15 @@
-"""ADD and DEL are killed at, or fail in, each of their system calls; then a runtime does what it does after that.
+"""ADD, DEL and GC are killed at, or fail in, each of their system calls; then a runtime does what it does after that.
 
-`--whole` tries every visible call, and each with every error; else some of them, evenly spread.
+`--whole` tries every visible call, with everything that a runtime may do then, and with every error; else some of them,
+evenly spread.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import cycle
+from dataclasses import dataclass
+from itertools import cycle, product
 from typing import Any, TypeVar
 
 import pytest
@@ -20,7 +22,6 @@ from tests.support.plugin import Attachment, Outcome
 pytestmark = pytest.mark.one_target
 
 KINDS = ["veth", "internal"]
-IPAM = pytest.mark.parametrize("ipam", [False, True], ids=["no IPAM", "host-local"])
 ERRORS = ("ENOMEM", "EPERM", "ENODEV", "EINTR", "EIO", "ENOSPC")
 SOME = 24  # tries of each test without --whole
 T = TypeVar("T")
@@ -48,17 +49,21 @@ class Matrix:
             self._sandbox = self.node.sandbox()
         return self.node.attachment(sandbox=self._sandbox, **self._options)
 
-    def calls(self, command: str) -> list[Call]:
+    def attached(self) -> Attachment:
+        """The same, and ADD has succeeded."""
+        pod = self.attachment()
+        pod.add().ok()
+        return pod
+
+    def calls(self, scenario: Scenario) -> list[Call]:
         """The calls of a command that nothing happens to, from the one that reads the configuration on.
 
         Before that the interpreter starts; it has done nothing yet, and cannot print JSON.
         """
-        pod = self.attachment()
-        if command == "DEL":
-            pod.add().ok()
-        outcome, calls = interference.record(pod, command)
-        outcome.ok()
-        pod.delete().silent()
+        pod = scenario.prepare(self)
+        _, calls = interference.record(pod, scenario.command)
+        _delete(pod)
+        self.node.assert_nothing_left()
         [first, *_] = [index for index, call in enumerate(calls) if call.line.startswith("read(0,")]
         assert len(calls) > first + 20, "strace saw little"
         return calls[first:]
@@ -86,11 +91,6 @@ class Matrix:
         assert self.seen.total() - self.seen["not reached"] >= SOME / 2
 
 
-@pytest.fixture
-def matrix(node: Node, kind: str, ipam: bool, request: pytest.FixtureRequest) -> Matrix:
-    return Matrix(node, kind, ipam, request.config.getoption("--whole"))
-
-
 def _delete(pod: Attachment) -> None:
     pod.delete().silent()
 
@@ -112,28 +112,85 @@ def _add_again(pod: Attachment) -> None:
     pod.delete().silent()
 
 
-RECOVERIES = {"ADD": [_delete, _collect, _add_again], "DEL": [_delete, _collect]}
+def _delete_and_collect(pod: Attachment) -> None:
+    """A runtime that calls GC calls it again; DEL of an attachment without addresses does not look for notes."""
+    _delete(pod)
+    _collect(pod)
 
 
-@IPAM
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def _to_be_collected(matrix: Matrix) -> Attachment:
+    pod = matrix.attached()
+    pod.config["cni.dev/valid-attachments"] = []
+    return pod
+
+
+def _refused_by_the_kernel(matrix: Matrix) -> Attachment:
+    pod = matrix.attachment()
+    pod.config["ipam"]["routes"] = [{"dst": "192.168.0.0/16", "gw": "203.0.113.1"}]
+    return pod
+
+
+def _beside_a_stale_port(matrix: Matrix) -> Attachment:
+    options: dict[str, Any] = {"ipam": matrix.node.host_local(), "timeout": 5}
+    stale = matrix.node.attached(**options)
+    matrix.node.vanish(stale)
+    return matrix.attachment()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command, what is there before it, and what a runtime may do when it was killed."""
+
+    command: str
+    prepare: Callable[[Matrix], Attachment]
+    recoveries: tuple[Callable[[Attachment], None], ...]
+
+
+SCENARIOS = {
+    "ADD": Scenario("ADD", Matrix.attachment, (_delete, _collect, _add_again)),
+    "DEL": Scenario("DEL", Matrix.attached, (_delete, _collect)),
+    "GC": Scenario("GC", _to_be_collected, (_delete_and_collect, _collect)),
+    "ADD that undoes": Scenario("ADD", _refused_by_the_kernel, (_delete, _collect)),
+    "ADD that sweeps": Scenario("ADD", _beside_a_stale_port, (_collect,)),
+    "DEL that sweeps": Scenario("DEL", _beside_a_stale_port, (_collect,)),
+}
+NEED_IPAM = {"ADD that undoes", "ADD that sweeps", "DEL that sweeps"}
+CASES = [
+    pytest.param(name, kind, ipam, id=f"{name}-{kind}-{'host-local' if ipam else 'no IPAM'}")
+    for name in SCENARIOS
+    for kind in KINDS
+    for ipam in (False, True)
+    if (ipam or name not in NEED_IPAM) and (kind == "veth" or not name.endswith("sweeps"))
+]
+
+
+@pytest.fixture
+def matrix(node: Node, kind: str, ipam: bool, request: pytest.FixtureRequest) -> Matrix:
+    return Matrix(node, kind, ipam, request.config.getoption("--whole"))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("name", "kind", "ipam"), CASES)
 def test_a_command_is_killed_at_any_call(
-    matrix: Matrix, capsys: pytest.CaptureFixture[str], command: str, kind: str, ipam: bool
+    matrix: Matrix, capsys: pytest.CaptureFixture[str], name: str, kind: str, ipam: bool
 ) -> None:
-    points = matrix.chosen(interference.around_visible(matrix.calls(command)))
-    for point, recover in zip(points, cycle(RECOVERIES[command]), strict=False):
+    scenario = SCENARIOS[name]
+    points = interference.around_visible(matrix.calls(scenario))
+    tries = (
+        list(product(points, scenario.recoveries))
+        if matrix.whole
+        else list(zip(matrix.chosen(points), cycle(scenario.recoveries), strict=False))
+    )
+    for point, recover in tries:
 
         def act(point: Call = point, recover: Callable[[Attachment], None] = recover) -> str:
-            pod = matrix.attachment()
-            if command == "DEL":
-                pod.add().ok()
-            happened = interference.killed(pod, command, point)
+            pod = scenario.prepare(matrix)
+            happened = interference.killed(pod, scenario.command, point)
             recover(pod)
             return f"followed by {recover.__name__.strip('_')}" if happened else "not reached"
 
         matrix.one(f"{point}, then {recover.__name__}", act)
-    matrix.report(capsys, f"{command} killed, {kind}, {'host-local' if ipam else 'no IPAM'}")
+    matrix.report(capsys, f"{name} killed, {kind}, {'host-local' if ipam else 'no IPAM'}, {len(points)} points")
 
 
 def _failures(matrix: Matrix, calls: Sequence[Call]) -> Sequence[tuple[Call, str]]:
@@ -156,28 +213,24 @@ def _judged(outcome: Outcome, failed: str) -> str:
     return "failed"
 
 
-@IPAM
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["ADD", "DEL"])
-def test_any_call_fails(
-    matrix: Matrix, capsys: pytest.CaptureFixture[str], command: str, kind: str, ipam: bool
-) -> None:
-    for call, error in _failures(matrix, matrix.calls(command)):
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("name", "kind", "ipam"), [case for case in CASES if case.values[0] in ("ADD", "DEL", "GC")])
+def test_any_call_fails(matrix: Matrix, capsys: pytest.CaptureFixture[str], name: str, kind: str, ipam: bool) -> None:
+    scenario = SCENARIOS[name]
+    for call, error in _failures(matrix, matrix.calls(scenario)):
 
         def act(call: Call = call, error: str = error) -> str:
-            pod = matrix.attachment()
-            if command == "DEL":
-                pod.add().ok()
-            outcome, failed = interference.failing(pod, command, call, error)
+            pod = scenario.prepare(matrix)
+            outcome, failed = interference.failing(pod, scenario.command, call, error)
             assert outcome.seconds < 5 + 1, outcome
             became = _judged(outcome, failed)
-            if command == "ADD" and outcome.exit_code == 0:
+            if scenario.command == "ADD" and outcome.exit_code == 0:
                 pod.result = outcome.result
                 pod.check().silent()
                 pod.delete().silent()
-            if command == "DEL" and outcome.exit_code != 0:
-                pod.delete().silent()  # a runtime tries again
+            if scenario.command != "ADD" and outcome.exit_code != 0:
+                pod.run(scenario.command).silent()  # a runtime tries again
             return became
 
         matrix.one(f"{error} in {call}", act)
-    matrix.report(capsys, f"{command} with a failing call, {kind}, {'host-local' if ipam else 'no IPAM'}")
+    matrix.report(capsys, f"{name} with a failing call, {kind}, {'host-local' if ipam else 'no IPAM'}")

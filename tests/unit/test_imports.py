@@ -29,7 +29,7 @@ OURS = {"cni_ovs"} | {
         *("plugin.jsontext", "plugin.log", "plugin.deadline", "plugin.netlink", "plugin.attachment"),
     )
 }
-CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "devices", "devices.veth", "netns")}
+CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "at_work", "devices", "devices.veth", "netns")}
 ENTERING = {"cni_ovs.plugin.setns"}  # a sandbox
 DELETE = {"cni_ovs.plugin.delete"}
 RETURNING = {"cni_ovs.plugin.detaching"}  # an address
