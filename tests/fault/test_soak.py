@@ -15,7 +15,11 @@ from tests.support.openvswitch import Daemon, PrivateOpenVSwitch
 
 PODS = 100
 WARM_UP = 0.2  # of the time: what the daemons allocate once and keep
-LARGEST_GROWTH = 1.10  # of the memory, after that
+SLACK = 1 << 20  # bytes; pages come and go
+SETTLE_SECONDS = 1  # ovs-vswitchd frees and closes what it has removed a moment later (RCU)
+# Bytes of memory for each attachment, after that. Open vSwitch 3.1 itself keeps 66 for each internal port that is
+# added and removed with ovs-vsctl, on the userspace datapath (12,000 ports, 2026-11-25).
+LARGEST_GROWTH = 300
 
 
 @dataclass
@@ -53,6 +57,7 @@ def test_nothing_grows_in_a_long_time(
         load.run(load.delete, load.random.sample(load.pods, len(load.pods)))
         assert not load.errors, load.errors[:5]
         node.assert_nothing_left()  # also waits until ovs-vswitchd has removed its devices
+        time.sleep(SETTLE_SECONDS)
         for name, daemon in daemons.items():
             samples[name].append(sample(switch, name, daemon))
     rounds = len(samples["ovsdb-server"])
@@ -63,10 +68,11 @@ def test_nothing_grows_in_a_long_time(
             f"{rounds * PODS} ADDs, {load.killed} killed, {len(load.errors)} errors"
         )
         for name, found in samples.items():
-            for number in (0, first, rounds // 2, rounds - 1):
+            for number in (0, first, *(rounds * tenth // 10 for tenth in range(3, 10)), rounds - 1):
                 memory, descriptors, log = astuple(found[number])
                 print(f"{name}, round {number + 1}: {memory} kB, {descriptors} descriptors, log {log} bytes")  # noqa: T201
     assert len(switch.rows("Port")) == ports
     for found in samples.values():
         assert found[-1].descriptors <= found[first].descriptors
-        assert found[-1].memory <= found[first].memory * LARGEST_GROWTH
+        grown = (found[-1].memory - found[first].memory) * 1024
+        assert grown <= LARGEST_GROWTH * PODS * (rounds - first) + SLACK

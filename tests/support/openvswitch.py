@@ -131,11 +131,11 @@ class PrivateOpenVSwitch:
         self.vsctl("--no-wait", "init")
         self.start_ovs_vswitchd()
 
-    def start_ovsdb_server(self) -> None:
-        """Starts ovsdb-server and waits until it answers, and until a running ovs-vswitchd has found it again."""
+    def start_ovsdb_server(self, *, alone: bool = False) -> None:
+        """Starts ovsdb-server and waits until it answers, and unless `alone` until ovs-vswitchd has found it again."""
         self.ovsdb_server.start()
         wait_for("ovsdb-server answers", self._answers, timeout=15)
-        if self.ovs_vswitchd.running:
+        if self.ovs_vswitchd.running and not alone:
             self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={self.ovsdb_server.pid}")
 
     def start_ovs_vswitchd(self) -> None:
@@ -166,6 +166,10 @@ class PrivateOpenVSwitch:
         """Runs ovs-vsctl, which waits until ovs-vswitchd has done it unless `--no-wait` is among the words."""
         command = ["ovs-vsctl", f"--db={self.remote}", f"--timeout={timeout}", *words]
         return run(command, timeout=timeout + 5, check=check).stdout.strip()
+
+    def succeeds(self, *words: str) -> bool:
+        """Whether ovs-vsctl, which does not wait for ovs-vswitchd, can do this."""
+        return run(["ovs-vsctl", f"--db={self.remote}", "--no-wait", *words], check=False).returncode == 0
 
     def appctl(self, *words: str, timeout: int = 10) -> str:
         """Runs a command of ovs-vswitchd through its control socket, as `appctl("fdb/show", "br")`."""
