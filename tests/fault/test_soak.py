@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.load import AT_ONCE, Load
+from tests.support.load import Load
 from tests.support.node import Node
 from tests.support.openvswitch import Daemon, PrivateOpenVSwitch
 
 PODS = 100
+AT_ONCE = 8
 WARM_UP = 0.2  # of the time: what the daemons allocate once and keep
 SLACK = 1 << 20  # bytes; pages come and go
 SETTLE_SECONDS = 1  # ovs-vswitchd frees and closes what it has removed a moment later (RCU)
@@ -47,7 +48,7 @@ def test_nothing_grows_in_a_long_time(
         pytest.skip("takes as long as --soak says, in minutes")
     node, switch = private_node, private_node.openvswitch
     daemons = {"ovsdb-server": switch.ovsdb_server, "ovs-vswitchd": switch.ovs_vswitchd}
-    load = Load(node, PODS)
+    load = Load(node, PODS, AT_ONCE)
     ports = len(switch.rows("Port"))
     samples: dict[str, list[Sample]] = {name: [] for name in daemons}
     started = time.monotonic()

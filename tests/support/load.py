@@ -19,8 +19,9 @@ KILLED = 0.05  # of the commands
 class Load:
     """The attachments, and what became of the commands."""
 
-    def __init__(self, node: Node, count: int) -> None:
+    def __init__(self, node: Node, count: int, at_once: int = AT_ONCE) -> None:
         """Attaches nothing yet."""
+        self.at_once = at_once
         self.random = random.Random()
         self.killed = 0
         self.errors: list[str] = []
@@ -49,7 +50,7 @@ class Load:
             ended.append(time.monotonic())
 
         started = time.monotonic()
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             list(pool.map(one, pods))
         tenth = len(pods) // 10
         return tenth / (ended[tenth - 1] - started), tenth / (ended[-1] - ended[-tenth - 1])
