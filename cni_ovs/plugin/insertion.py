@@ -78,7 +78,7 @@ class Insertion(Vswitch):
         Raises:
             CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
         """
-        counted, *selected = self._client.receive_transaction(self._preparation)
+        counted, *selected = self._results(self._preparation)
         bridges, ports, interfaces, counters, *found = [result["rows"] for result in selected]
         self.suspects = suspects(found, but=self._attachment.port_name)
         self.has_many_ports = counted["count"] >= _MANY
@@ -140,7 +140,7 @@ class Insertion(Vswitch):
             return
         request, self._insertion = self._insertion, None
         try:
-            self._client.receive_transaction(request)
+            self._results(request)
         except TransactionError as error:
             self._inserted = None  # there is nothing to withdraw
             if error.error == "timed out":
@@ -173,7 +173,7 @@ class Insertion(Vswitch):
         if self._question is None:
             raise RuntimeError("finish without ask")
         try:
-            rows = self._client.receive_transaction(self._question)[1]["rows"]
+            rows = self._results(self._question)[1]["rows"]
         except TransactionError as error:
             if error.error != "timed out":
                 raise

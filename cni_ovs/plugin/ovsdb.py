@@ -12,11 +12,13 @@ from _socket import AF_INET, AF_INET6, AF_UNIX, SO_ERROR, SO_SNDTIMEO, SOCK_CLOE
 from errno import EAGAIN, EINPROGRESS
 
 from . import jsontext
+from .config import shown
 from .deadline import READABLE, WRITABLE, Deadline
 from .errors import DATABASE_REFUSED, TRY_AGAIN_LATER, CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # No reply we ask for comes near this; a peer that sends more is no ovsdb-server.
@@ -34,6 +36,11 @@ class TransactionError(CniError):
     def __init__(self, error: str, details: str) -> None:
         super().__init__(DATABASE_REFUSED, f"Open vSwitch's database refused the change: {error}", details)
         self.error = error
+
+
+def unknown_form(answer: Any) -> TransactionError:
+    """The error for an answer to a transaction that is none."""
+    return TransactionError("an answer of unknown form", shown(answer))
 
 
 class Client:
@@ -111,7 +118,7 @@ class Client:
             self._read()
         reply = self._replies.pop(request)
         if reply.get("error") is not None:
-            raise TransactionError("the request was not understood", jsontext.encode(reply["error"]))
+            raise TransactionError("the request was not understood", shown(reply["error"]))
         return reply.get("result")
 
     def call(self, method: str, params: list[Any]) -> Any:
@@ -143,7 +150,7 @@ class Client:
         """
         results = self.receive(request)
         if not isinstance(results, list):
-            raise TransactionError("an answer of unknown form", jsontext.encode(results))
+            raise unknown_form(results)
         for result in results:
             # An operation behind a failed one has the result null; a failed commit adds one more result.
             if isinstance(result, dict) and "error" in result:
@@ -255,3 +262,43 @@ def set_of(value: Any) -> list[Any]:
 def optional(value: Any) -> Any:
     """The value, or None. OVSDB writes an optional value as itself, or as the empty set when there is none."""
     return None if isinstance(value, list) else value
+
+
+# Whether a value has the notation that it must have. What ovsdb-server says is checked once, and then relied on.
+
+
+def is_text(value: Any) -> bool:
+    """A string."""
+    return isinstance(value, str)
+
+
+def is_uuid(value: Any) -> bool:
+    """A reference."""
+    return _is_pair(value, "uuid") and is_text(value[1])
+
+
+def is_set_of(element: Callable[[Any], bool], value: Any) -> bool:
+    """A set whose elements are all of a kind."""
+    return _is_elements(value[1], element) if _is_pair(value, "set") else element(value)
+
+
+def is_optional(element: Callable[[Any], bool], value: Any) -> bool:
+    """A value of a kind, or none."""
+    return value == ["set", []] or element(value)
+
+
+def is_map(value: Any) -> bool:
+    """A map of strings."""
+    return _is_pair(value, "map") and _is_elements(value[1], _is_text_pair)
+
+
+def _is_pair(value: Any, kind: str) -> bool:
+    return isinstance(value, list) and len(value) == 2 and value[0] == kind
+
+
+def _is_elements(value: Any, element: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(element, value))
+
+
+def _is_text_pair(value: Any) -> bool:
+    return _is_elements(value, is_text) and len(value) == 2

@@ -9,12 +9,27 @@ import posix
 
 from .attachment import is_port_name
 from .errors import BRIDGE_NOT_FOUND, CniError
-from .forms import UNIX_PATH_BYTES
-from .ovsdb import Client, TransactionError, map_of, mutate, optional, select, set_of, wait
+from .forms import UNIX_PATH_BYTES, is_integer
+from .ovsdb import (
+    Client,
+    TransactionError,
+    is_map,
+    is_optional,
+    is_set_of,
+    is_text,
+    is_uuid,
+    map_of,
+    mutate,
+    optional,
+    select,
+    set_of,
+    unknown_form,
+    wait,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from .attachment import Attachment
@@ -25,6 +40,17 @@ _NOT_MET = "timed out"  # the error of a transaction with a `wait` that is not m
 _OVS_CNI = "ovs-cni.network.kubevirt.io"
 USERSPACE = "netdev"
 START_VSWITCHD = "start it: systemctl start openvswitch-switch"
+
+# The columns that are read, and whether a value is one of them (ovs-vswitchd.conf.db(5)).
+_COLUMNS: dict[str, Callable[[Any], bool]] = {
+    "_uuid": is_uuid,
+    "external_ids": is_map,
+    **dict.fromkeys(("name", "type", "datapath_type"), is_text),
+    **dict.fromkeys(("next_cfg", "cur_cfg"), is_integer),
+    **dict.fromkeys(("datapath_id", "error", "vlan_mode"), lambda value: is_optional(is_text, value)),
+    **dict.fromkeys(("ofport", "tag"), lambda value: is_optional(is_integer, value)),
+    **dict.fromkeys(("cvlans", "trunks"), lambda value: is_set_of(is_integer, value)),
+}
 
 # How long the answer of ovs-vswitchd's control socket may take. It answers in a millisecond when it is well.
 _CONTROL_SECONDS = 0.5
@@ -72,6 +98,7 @@ class Vswitch:
 
     def __init__(self, address: str, deadline: Deadline) -> None:
         self._client = Client(address, deadline)
+        self._asked: dict[int, tuple[dict[str, Any], ...]] = {}  # operations, by request
         self.suspects: list[str] = []  # ports that may be stale, see `select_suspects`
 
     def use(self, deadline: Deadline) -> None:
@@ -172,8 +199,7 @@ class Vswitch:
         """Make changes, or none; returns the number to give to `wait_until_configured`."""
         # Raising next_cfg asks ovs-vswitchd to tell, in cur_cfg, when it has caught up.
         raising = mutate("Open_vSwitch", [], ["next_cfg", "+=", 1]), select("Open_vSwitch", [], ["next_cfg"])
-        results = self._client.transact(DATABASE, [*changes, *raising])
-        rows = results[-1]["rows"]
+        rows = self._results(self._send(*changes, *raising))[-1]["rows"]
         return rows[0]["next_cfg"] if rows else None  # none: somebody emptied the database, so no ovs-vswitchd uses it
 
     def wait_until_configured(self, number: int | None, deadline: Deadline) -> bool:
@@ -204,7 +230,7 @@ class Vswitch:
 
         The answer is waited for although nothing depends on it: ovsdb-server would warn that it cannot send it.
         """
-        self._client.transact(DATABASE, [mutate("Bridge", [], ["external_ids", "delete", ["set", keys]])])
+        self._results(self._send(mutate("Bridge", [], ["external_ids", "delete", ["set", keys]])))
 
     # Looking
 
@@ -232,7 +258,7 @@ class Vswitch:
         """
         answer = self._client.call("lock", ["ovs_vswitchd"])
         # Somebody else who asks just now holds it for an instant; then it is our turn at once.
-        held = answer.get("locked") is False and not self._client.is_notified("locked", _LOCK_SECONDS)
+        held = answer == {"locked": False} and not self._client.is_notified("locked", _LOCK_SECONDS)
         self._client.call("unlock", ["ovs_vswitchd"])
         return held
 
@@ -263,7 +289,7 @@ class Vswitch:
     def _succeeds(self, *operations: dict[str, Any]) -> bool:
         """Carries out a transaction; False, and nothing is done, if a `wait` in it is not met in its time."""
         try:
-            self._client.transact(DATABASE, list(operations))
+            self._results(self._send(*operations))
         except TransactionError as error:
             if error.error != _NOT_MET:
                 raise
@@ -272,13 +298,20 @@ class Vswitch:
 
     def _transact(self, *operations: dict[str, Any]) -> list[list[dict[str, Any]]]:
         """The rows of each of these selects."""
-        return self._receive(self._send(*operations))
+        return [result["rows"] for result in self._results(self._send(*operations))]
 
     def _send(self, *operations: dict[str, Any]) -> int:
-        return self._client.send_transaction(DATABASE, list(operations))
+        request = self._client.send_transaction(DATABASE, list(operations))
+        self._asked[request] = operations
+        return request
 
-    def _receive(self, request: int) -> list[list[dict[str, Any]]]:
-        return [result["rows"] for result in self._client.receive_transaction(request)]
+    def _results(self, request: int) -> list[dict[str, Any]]:
+        """What a request's operations gave, one result each, in the form that each must have."""
+        operations = self._asked.pop(request)
+        results = self._client.receive_transaction(request)
+        if len(results) != len(operations) or not all(map(_is_result, operations, results)):
+            raise unknown_form(results)
+        return results
 
     def _ports(self, *conditions: list[Any], probably: str | None = None) -> list[list[Port]]:
         """The ports that meet each of these conditions. If it is the one named, one question is enough."""
@@ -294,6 +327,20 @@ class Vswitch:
             interfaces = self._transact(*(select_type(name) for name in names))
             types |= {name: type_of(rows) for name, rows in zip(names, interfaces, strict=True)}
         return [[Port(row, types[row["name"]]) for row in rows] for rows in found]
+
+
+def _is_result(operation: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether a result has what is read of it: that of `select` rows with all columns, that of `count` a number."""
+    if operation["op"] == "update":
+        return is_integer(result.get("count"))
+    if operation["op"] != "select":
+        return True
+    rows = result.get("rows")
+    return isinstance(rows, list) and all(_has_columns(row, operation["columns"]) for row in rows)
+
+
+def _has_columns(row: Any, columns: list[str]) -> bool:
+    return isinstance(row, dict) and all(name in row and _COLUMNS[name](row[name]) for name in columns)
 
 
 def _replace_ids(table: str, where: list[Any], external_ids: dict[str, str]) -> list[dict[str, Any]]:
