@@ -50,7 +50,10 @@ IFNAME_BYTES = 15
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _HEADER = _struct.Struct("=IHHII")
 _LINK = _struct.Struct("=BxHiII")
@@ -198,7 +201,7 @@ class Netlink:
             if error.errno == ENODEV:
                 return None
             raise
-        return _parse_link(replies[0])
+        return _understood(_parse_link, replies[0] if replies else b"")
 
     def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
         """Create a veth pair, this end up and promiscuous, the peer directly in another namespace.
@@ -277,13 +280,9 @@ class Netlink:
         """The addresses of an interface."""
         found = []
         for reply in self._request(_RTM_GETADDR, _DUMP, _ADDRESS.pack(family, 0, 0, 0, index)):
-            _, prefix, flags, _, owner = _ADDRESS.unpack_from(reply)
-            if owner != index:
-                continue
-            values = dict(_attributes(reply[_ADDRESS.size :]))
-            if _IFA_FLAGS in values:
-                flags = _struct.unpack("=I", values[_IFA_FLAGS])[0]
-            found.append(Address(values.get(_IFA_LOCAL) or values[_IFA_ADDRESS], prefix, flags))
+            owner, address = _understood(_parse_address, reply)
+            if owner == index and len(address.packed) in (4, 16):  # there are other families
+                found.append(address)
         return found
 
     # Routes
@@ -323,15 +322,9 @@ class Netlink:
         """Every unicast route of the namespace, in all tables."""
         found = []
         for reply in self._request(_RTM_GETROUTE, _DUMP, _ROUTE.pack(family, *[0] * 8)):
-            _, prefix, _, _, table, _, scope, kind, _ = _ROUTE.unpack_from(reply)
-            if kind != _RTN_UNICAST:
-                continue
-            values = dict(_attributes(reply[_ROUTE.size :]))
-            if _RTA_TABLE in values:
-                table = _struct.unpack("=I", values[_RTA_TABLE])[0]
-            gateways = [values[_RTA_GATEWAY]] if _RTA_GATEWAY in values else _nexthops(values.get(_RTA_MULTIPATH, b""))
-            dst = values.get(_RTA_DST, bytes(16 if family == AF_INET6 else 4))
-            found.append(Route(dst, prefix, gateways, table=table, scope=scope))
+            route = _understood(_parse_route, reply)
+            if route is not None:
+                found.append(route)
         return found
 
     def _request(self, kind: int, flags: int, payload: bytes) -> list[bytes]:
@@ -353,8 +346,10 @@ class Netlink:
         while True:
             # No wait without a bound: the kernel has queued its answer before `send` returned.
             data = self._socket.recv(65536)
+            if len(data) < _HEADER.size:
+                raise KernelError(EBADMSG, "the kernel sent less than a message")
             offset = 0
-            while offset < len(data):
+            while offset + _HEADER.size <= len(data):
                 length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
                 if length < _HEADER.size:
                     raise KernelError(EBADMSG, "the kernel sent a message without a length")
@@ -364,7 +359,9 @@ class Netlink:
                     continue  # a notification, or the rest of an abandoned dump
                 interrupted |= bool(flags & _DUMP_INTERRUPTED)
                 if kind == _NLMSG_ERROR:
-                    _raise_error(body, flags)
+                    refusal = _understood(_parse_extended_error if flags & _ACK_TLVS else _parse_error, body)
+                    if refusal is not None:
+                        raise refusal
                     return found, False
                 if kind == _NLMSG_DONE:
                     return found, interrupted
@@ -373,15 +370,47 @@ class Netlink:
                     return found, False
 
 
-def _raise_error(body: bytes, flags: int) -> None:
+def _understood(parse: Callable[[bytes], T], body: bytes) -> T:
+    """What a message says. One that is damaged is the kernel's error, not ours."""
+    try:
+        return parse(body)
+    except (LookupError, ValueError, OverflowError, _struct.error) as error:  # type: ignore[attr-defined] # typeshed
+        raise KernelError(EBADMSG, "the kernel sent a message that cannot be understood") from error
+
+
+def _parse_error(body: bytes, explanation: str = "") -> KernelError | None:
     (code,) = _struct.unpack_from("=i", body)
     if code == 0:
-        return
-    explanation = ""
-    if flags & _ACK_TLVS:
-        explanation = dict(_attributes(body[20:])).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+        return None
     reason = posix.strerror(-code)
-    raise KernelError(-code, f"{reason} ({explanation})" if explanation else reason)
+    return KernelError(-code, f"{reason} ({explanation})" if explanation else reason)
+
+
+def _parse_extended_error(body: bytes) -> KernelError | None:
+    said = dict(_attributes(body[20:])).get(_NLMSGERR_ATTR_MSG, b"")
+    return _parse_error(body, said.rstrip(b"\0").decode(errors="replace"))
+
+
+def _parse_address(body: bytes) -> tuple[int, Address]:
+    """The index of an interface, and an address that it has."""
+    _, prefix, flags, _, owner = _ADDRESS.unpack_from(body)
+    values = dict(_attributes(body[_ADDRESS.size :]))
+    if _IFA_FLAGS in values:
+        (flags,) = _struct.unpack("=I", values[_IFA_FLAGS])
+    return owner, Address(values.get(_IFA_LOCAL) or values[_IFA_ADDRESS], prefix, flags)
+
+
+def _parse_route(body: bytes) -> Route | None:
+    """A route; None if it is no unicast one."""
+    family, prefix, _, _, table, _, scope, kind, _ = _ROUTE.unpack_from(body)
+    if kind != _RTN_UNICAST:
+        return None
+    values = dict(_attributes(body[_ROUTE.size :]))
+    if _RTA_TABLE in values:
+        (table,) = _struct.unpack("=I", values[_RTA_TABLE])
+    gateways = [values[_RTA_GATEWAY]] if _RTA_GATEWAY in values else _nexthops(values.get(_RTA_MULTIPATH, b""))
+    dst = values.get(_RTA_DST, bytes(16 if family == AF_INET6 else 4))
+    return Route(dst, prefix, gateways, table=table, scope=scope)
 
 
 def _parse_link(body: bytes) -> Link:

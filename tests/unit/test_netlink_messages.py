@@ -29,9 +29,6 @@ ERROR, DONE, NEWLINK, NEWADDR, NEWROUTE = 2, 3, 16, 20, 24
 MULTI, DUMP_INTERRUPTED, ACK_TLVS = 0x2, 0x10, 0x200
 NESTED = 0x8000
 
-# What damaged messages may end with. The kernel does not send any, so it is enough that nothing waits or spins.
-ORDERLY = (OSError, struct.error, LookupError, ValueError, OverflowError)
-
 
 class KernelsWord:
     """A Netlink whose socket has this to say, and then nothing more: reading on is a BlockingIOError."""
@@ -292,8 +289,42 @@ def damaged(draw: DrawFn) -> bytes:
 @example([message(ERROR, b"")], QUESTIONS[4])
 @example([end()], QUESTIONS[0])
 def test_no_bytes_hold_a_question_up(datagrams: list[bytes], question: Callable[[Netlink], Any]) -> None:
-    with KernelsWord(*filter(None, datagrams)) as kernel, within(2), contextlib.suppress(*ORDERLY):
+    with KernelsWord(*filter(None, datagrams)) as kernel, within(2), contextlib.suppress(OSError):
         question(kernel)
+
+
+DAMAGED: dict[str, tuple[int, bytes]] = {
+    "nothing": (0, b""),
+    "less than a message": (0, b"x" * 15),
+    "a message of no length": (0, HEADER.pack(0, NEWLINK, 0, 1, 0)),
+    "no link": (0, refusal(0)),
+    "a link without a name": (0, message(NEWLINK, LINK.pack(0, 0, 1, 7, 0, 0) + attribute(4, u32(1500)))),
+    "a link without an MTU": (0, message(NEWLINK, LINK.pack(0, 0, 1, 7, 0, 0) + attribute(3, b"eth0\0"))),
+    "a kind that is no text": (0, message(NEWLINK, link(kind=b"\xff\0"))),
+    "a short address": (2, message(NEWADDR, b"xxx") + end()),
+    "an address without an address": (2, message(NEWADDR, ADDRESS.pack(2, 24, 0, 0, 7)) + end()),
+    "flags of three bytes": (2, message(NEWADDR, ADDRESS.pack(2, 24, 0, 0, 7) + attribute(8, b"xxx")) + end()),
+    "a short route": (3, message(NEWROUTE, b"xxx") + end()),
+    "a table of three bytes": (3, message(NEWROUTE, route(None, attribute(15, b"xxx"))) + end()),
+    "an error without a number": (4, message(ERROR, b"xx")),
+    "an error out of range": (4, message(ERROR, struct.pack("=i", -(1 << 31)))),
+}
+
+
+@pytest.mark.parametrize(("question", "said"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_message_is_an_error_of_the_kernels(question: int, said: bytes) -> None:
+    with KernelsWord(said) as kernel, within(2):
+        if not said:
+            kernel._socket.shutdown(socket.SHUT_RD)  # it says nothing, again and again
+        with pytest.raises(KernelError) as caught:
+            QUESTIONS[question](kernel)
+    assert caught.value.errno == errno.EBADMSG
+
+
+def test_an_address_of_another_family_is_passed_over() -> None:
+    # An interface can have one of Phonet or MCTP: one byte.
+    with KernelsWord(message(NEWADDR, address(b"\5")) + message(NEWADDR, address(bytes(4))) + end()) as kernel:
+        assert [found.packed for found in kernel.addresses(7)] == [bytes(4)]
 
 
 # What is sent
