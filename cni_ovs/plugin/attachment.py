@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .protocol import Invocation
 
 OWNER = "cni-ovs"
+_PATH_LENGTH = 4096  # PATH_MAX of Linux
 _NAME_LENGTH = 15  # of `port_name`
 # Everything that the plugin records in a port's external_ids.
 POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
@@ -55,10 +56,11 @@ def identity(network: str, container_id: str, ifname: str) -> dict[str, str]:
 
 def variables(recorded: dict[str, str]) -> dict[str, str]:
     """The CNI variables of the attachment that a port's external_ids tell of; `contID` and `contIface` are in them."""
+    netns = recorded.get("contNetns", "")
     return {
         "CNI_CONTAINERID": recorded["contID"],
         "CNI_IFNAME": recorded["contIface"],
-        "CNI_NETNS": recorded.get("contNetns", ""),
+        "CNI_NETNS": netns if len(netns) < _PATH_LENGTH else "",
         "CNI_ARGS": "",
     }
 

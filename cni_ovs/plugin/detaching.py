@@ -9,6 +9,7 @@ note: the runtime calls it again.
 from __future__ import annotations
 
 from . import jsontext
+from .forms import is_utf8, tells_attachment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +63,13 @@ def notes(vswitch: Vswitch, owner_and_network: dict[str, str]) -> dict[str, dict
             recorded = jsontext.decode(text.encode())
         except ValueError:
             continue  # none of ours
-        if not isinstance(recorded, dict) or any(not isinstance(value, str) for value in recorded.values()):
+        if not isinstance(recorded, dict) or not all(map(_is_kept, recorded.values())):
             continue
-        if owner_and_network.items() <= recorded.items() and "contID" in recorded and "contIface" in recorded:
+        if owner_and_network.items() <= recorded.items() and tells_attachment(recorded):
             found[key.removeprefix(_PREFIX)] = recorded
     return found
+
+
+def _is_kept(value: object) -> bool:
+    """Whether it is a text that Open vSwitch can have kept for us; the JSON in a text can have more."""
+    return isinstance(value, str) and "\0" not in value and is_utf8(value)

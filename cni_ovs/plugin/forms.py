@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import log
 from .attachment import RECORDED_IDS
 from .inet import parse_ip
+from .netlink import IFNAME_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 INTERFACE_TYPES = {"veth": "veth", "": "veth", "system": "veth", "internal": "internal"}
 UNIX_PATH_BYTES = 107  # of a Unix socket: sun_path of unix(7), without its final NUL
+_ID_LENGTH = 4096  # of a container id in Open vSwitch; more does not fit into a variable for the IPAM plugin
 # Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
 _LONGEST_TIMEOUT = 3600
 
@@ -32,6 +34,31 @@ def is_utf8(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_identifier(value: str) -> bool:
+    """`[A-Za-z0-9]`, then any number of `[A-Za-z0-9_.-]`, as container ids and network names must be."""
+    return value.isascii() and value[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in value)
+
+
+def ifname_problem(name: str) -> str:
+    """Why this is no name for an interface; empty if it is one."""
+    if len(name.encode(errors="surrogateescape")) > IFNAME_BYTES:
+        return f"it is longer than {IFNAME_BYTES} bytes"
+    if name in (".", ".."):
+        return "it must not be . or .."
+    if any(c in "/:%\0" or c.isspace() for c in name):
+        # The kernel takes a % for a template, and makes eth0 of eth%d.
+        return "it must not contain '/', ':', '%' or white space"
+    return "" if is_utf8(name) else "it is not UTF-8"
+
+
+def tells_attachment(external_ids: dict[str, str]) -> bool:
+    """Whether these tell whose a port is: container and interface are there, and a runtime can have called them so."""
+    container_id, ifname = external_ids.get("contID", ""), external_ids.get("contIface")
+    if not ifname or ifname_problem(ifname):
+        return False
+    return len(container_id) <= _ID_LENGTH and is_identifier(container_id)
 
 
 def integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callable[[Any], int | None]:

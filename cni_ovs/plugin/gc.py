@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import at_work, detaching, devices, log
 from . import attachment as attachments
 from .delete import Errors, open_vswitch, remove_ports
+from .forms import tells_attachment
 from .netlink import Netlink
 
 TYPE_CHECKING = False
@@ -62,12 +63,12 @@ def _remove_stale(
 
     for port in ports:
         recorded = port.external_ids
-        if "contID" not in recorded or "contIface" not in recorded:
+        if not tells_attachment(recorded):
             log.warning(f"port {port.name!r} does not say whose it is; it is left alone")
             continue
         if (recorded["contID"], recorded["contIface"]) in valid:
             continue
-        log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']}")
+        log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']!r}")
         errors.attempt(remove, port)
     known = {port.name for port in ports}
     for name, recorded in detaching.notes(vswitch, of_network).items():
@@ -76,5 +77,5 @@ def _remove_stale(
             if (recorded["contID"], recorded["contIface"]) in valid:
                 detaching.forget(vswitch, name)
         elif (recorded["contID"], recorded["contIface"]) not in valid:
-            log.info(f"finishing the removal of container {recorded['contID']}, interface {recorded['contIface']}")
+            log.info(f"finishing the removal of container {recorded['contID']}, interface {recorded['contIface']!r}")
             errors.attempt(finish, name, recorded)

@@ -18,8 +18,8 @@ from .errors import (
     UNEXPECTED,
     CniError,
 )
-from .forms import is_utf8
-from .netlink import IFNAME_BYTES, KernelError
+from .forms import ifname_problem, is_identifier, is_utf8
+from .netlink import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,36 +163,20 @@ def _check_environment(invocation: Invocation) -> None:
     missing = [name for name in command[0] if not invocation.environment.get(name)]
     if missing:
         raise missing_variables(missing)
-    if "CNI_CONTAINERID" in command[0] and not _is_identifier(invocation.container_id):
+    if "CNI_CONTAINERID" in command[0] and not is_identifier(invocation.container_id):
         raise CniError(
             INVALID_ENVIRONMENT,
             f"invalid CNI_CONTAINERID: {invocation.container_id!r}",
             "it must begin with a letter or digit, and go on with letters, digits, '_', '.' and '-'",
         )
     if "CNI_IFNAME" in command[0]:
-        problem = _ifname_problem(invocation.ifname)
+        problem = ifname_problem(invocation.ifname)
         if problem:
             raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_IFNAME: {invocation.ifname!r}", problem)
     if not is_utf8(invocation.netns):
         raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_NETNS: {invocation.netns!r}", "it is not UTF-8")
     if not is_utf8(invocation.args):
         raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_ARGS: {invocation.args!r}", "it is not UTF-8")
-
-
-def _is_identifier(text: str) -> bool:
-    """`[A-Za-z0-9]`, then any number of `[A-Za-z0-9_.-]`, as container ids and network names must be."""
-    return text.isascii() and text[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in text)
-
-
-def _ifname_problem(name: str) -> str:
-    if len(name.encode(errors="surrogateescape")) > IFNAME_BYTES:
-        return f"it is longer than {IFNAME_BYTES} bytes"
-    if name in (".", ".."):
-        return "it must not be . or .."
-    if any(c in "/:%" or c.isspace() for c in name):
-        # The kernel takes a % for a template, and makes eth0 of eth%d.
-        return "it must not contain '/', ':', '%' or white space"
-    return "" if is_utf8(name) else "it is not UTF-8"
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
@@ -209,7 +193,7 @@ def _check_name(values: dict[str, Any]) -> None:
     name = network_config.lookup(values, "name")
     if name is None or name == "":
         raise CniError(INVALID_CONFIG, "missing network name: 'name' must be set in the network configuration")
-    if not isinstance(name, str) or not _is_identifier(name):
+    if not isinstance(name, str) or not is_identifier(name):
         raise CniError(
             INVALID_CONFIG,
             f"invalid network name: {network_config.shown(name)}",

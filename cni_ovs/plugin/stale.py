@@ -13,6 +13,7 @@ import time
 
 from . import at_work, log
 from . import attachment as attachments
+from .forms import tells_attachment
 from .netlink import Netlink
 from .netns import is_gone
 
@@ -60,7 +61,7 @@ def _sweep(
         recorded = port.external_ids
         if not left or not deadline.remaining():
             break
-        if "contID" not in recorded or "contIface" not in recorded or not is_gone(recorded.get("contNetns", "")):
+        if not tells_attachment(recorded) or not is_gone(recorded.get("contNetns", "")):
             continue
         if port.interface_type == "internal":
             # The device may be there: ovs-vswitchd makes a new one when it starts. And a namespace may outlive the
