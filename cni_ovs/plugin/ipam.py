@@ -167,7 +167,8 @@ class Delegate:
             return value
         if isinstance(value, dict):
             code, msg = value.get("code"), value.get("msg")
-            if is_integer(code) and code > 0 and isinstance(msg, str):
+            # To runtimes it is an unsigned integer, of 32 bits on some.
+            if is_integer(code) and 0 < code < 1 << 32 and isinstance(msg, str):
                 raise CniError(code, f"IPAM plugin {self.type!r}: {msg}", str(value.get("details") or ""))
         how = (
             f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status} and no error in JSON"

@@ -242,7 +242,7 @@ def test_an_error_without_details_has_none(plugin: Plugin, details: str) -> None
     assert (plugin.fail().code, plugin.fail().details) == (7, "")
 
 
-@pytest.mark.parametrize("code", ["true", "false", '"7"', "7.0", "null", "-1", "[]"])
+@pytest.mark.parametrize("code", ["true", "false", '"7"', "7.0", "null", "-1", "[]", str(1 << 32), "1" + "0" * 300])
 def test_an_error_whose_code_is_no_code_is_a_failure_like_any_other(plugin: Plugin, code: str) -> None:
     plugin.write(f"""echo '{{"code": {code}, "msg": "m"}}'; exit 1""")
     error = plugin.fail()
