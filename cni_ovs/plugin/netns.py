@@ -34,7 +34,8 @@ def is_own(path: str) -> bool:
 def is_gone(path: str) -> bool:
     """Whether the namespace that had this path is provably gone: nothing is there, or no namespace.
 
-    That it cannot be reached from here, because the folder that should have it is missing or closed, proves nothing.
+    That it cannot be reached from here, because the folder that should have it is missing or closed, proves nothing;
+    nor does a symbolic link that leads nowhere, perhaps into such a folder.
     """
     if not path.startswith("/"):
         return False
@@ -42,13 +43,21 @@ def is_gone(path: str) -> bool:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except FileNotFoundError:
         folder = "/proc" if path.startswith("/proc/") else path.rpartition("/")[0] or "/"
-        return posix.access(folder, posix.F_OK)
+        return posix.access(folder, posix.F_OK) and not _is_link(path)
     except (OSError, ValueError):
         return False
     try:
         return not _is_network_namespace(fd)
     finally:
         posix.close(fd)
+
+
+def _is_link(path: str) -> bool:
+    try:
+        posix.readlink(path)
+    except OSError:
+        return False
+    return True
 
 
 def _is_network_namespace(fd: int) -> bool:
