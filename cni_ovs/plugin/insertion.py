@@ -142,15 +142,15 @@ class Insertion(Vswitch):
         try:
             self._results(request)
         except TransactionError as error:
+            if error.error not in ("timed out", "constraint violation"):
+                raise
             self._inserted = None  # there is nothing to withdraw
             if error.error == "timed out":
                 raise bridge_not_found(self._config.bridge) from error
-            if error.error == "constraint violation":
-                name = self._attachment.port_name
-                raise CniError(
-                    NAME_TAKEN, f"Open vSwitch has an interface or port {name!r} already", error.details
-                ) from error
-            raise
+            name = self._attachment.port_name
+            raise CniError(
+                NAME_TAKEN, f"Open vSwitch has an interface or port {name!r} already", error.details
+            ) from error
 
     def ask(self) -> None:
         """Send the question which OpenFlow number ovs-vswitchd has given the port. `finish` waits for the answer."""

@@ -38,9 +38,9 @@ class TransactionError(CniError):
         self.error = error
 
 
-def unknown_form(answer: Any) -> TransactionError:
-    """The error for an answer to a transaction that is none."""
-    return TransactionError("an answer of unknown form", shown(answer))
+def unknown_form(answer: Any) -> CniError:
+    """The error for an answer to a transaction that is none. It does not say that nothing was done."""
+    return CniError(DATABASE_REFUSED, "Open vSwitch's database gave an answer of unknown form", shown(answer))
 
 
 class Client:
@@ -147,6 +147,7 @@ class Client:
 
         Raises:
             TransactionError: one of them failed, so that nothing was done.
+            CniError: DATABASE_REFUSED, when these are no results; as `receive`.
         """
         results = self.receive(request)
         if not isinstance(results, list):

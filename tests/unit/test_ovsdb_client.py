@@ -246,9 +246,10 @@ def test_an_error_may_have_no_details(error: bytes) -> None:
 
 @pytest.mark.parametrize("results", [b"null", b'"x"', b"{}", b"1"])
 def test_results_that_are_no_list_are_refused(results: bytes) -> None:
-    with talking_to(says(answer(1, results))) as client, pytest.raises(TransactionError) as caught:
+    with talking_to(says(answer(1, results))) as client, pytest.raises(CniError) as caught:
         client.transact("Open_vSwitch", [])
     assert caught.value.code == 107
+    assert not isinstance(caught.value, TransactionError)  # which would say that nothing was done
 
 
 def test_results_come_in_the_order_of_the_operations() -> None:
