@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -15,6 +16,13 @@ from cni_ovs.plugin import log
 settings.register_profile("unit", max_examples=100, deadline=None, database=None, derandomize=True)
 settings.register_profile("search", settings.get_profile("unit"), max_examples=5000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_garbage() -> Iterator[None]:
+    """No garbage of a module's tests is found in another's, whose test would be blamed for a socket in it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
