@@ -415,6 +415,8 @@ def _parse_route(body: bytes) -> Route | None:
 
 def _parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
+    if index < 1:
+        raise ValueError(index)
     values = dict(_attributes(body[_LINK.size :]))
     kind = dict(_attributes(values.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
     name = values[_IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")

@@ -300,6 +300,8 @@ DAMAGED: dict[str, tuple[int, bytes]] = {
     "no link": (0, refusal(0)),
     "a link without a name": (0, message(NEWLINK, LINK.pack(0, 0, 1, 7, 0, 0) + attribute(4, u32(1500)))),
     "a link without an MTU": (0, message(NEWLINK, LINK.pack(0, 0, 1, 7, 0, 0) + attribute(3, b"eth0\0"))),
+    "a link of no index": (0, message(NEWLINK, link(index=0))),
+    "a link of a negative index": (0, message(NEWLINK, link(index=-1))),
     "a kind that is no text": (0, message(NEWLINK, link(kind=b"\xff\0"))),
     "a short address": (2, message(NEWADDR, b"xxx") + end()),
     "an address without an address": (2, message(NEWADDR, ADDRESS.pack(2, 24, 0, 0, 7)) + end()),
