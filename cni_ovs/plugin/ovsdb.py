@@ -187,6 +187,8 @@ class Client:
         # Messages follow each other without a separator. Each is an object, so none is complete without a brace that
         # closes it. One that comes in many parts (every port of a network) is only looked at where a part ends so.
         while b"}" in self._received and (len(self._received) < _SHORT or self._received[-16:].rstrip().endswith(b"}")):
+            if not self.deadline.remaining():
+                return  # a hundred thousand messages take a while
             try:
                 text = self._received.decode()
                 message, end = jsontext.decode_first(text)

@@ -329,6 +329,14 @@ def test_a_peer_that_never_stops_talking_ends_with_the_deadline(word: bytes) -> 
     assert time.monotonic() - start < 3
 
 
+def test_no_number_of_messages_keeps_us_beyond_the_deadline() -> None:
+    with talking_to(says(b"{}" * 400_000), seconds=0.2) as client:
+        before = time.thread_time()
+        with pytest.raises(CniError, match="timed out"):
+            client.call("get", [])
+        assert time.thread_time() - before < 1  # not 3 for each 256 KiB
+
+
 @pytest.mark.parametrize(
     "sent", [b"hello}", b"\xff}", b"}", b'{"id":1,"result":NaN}', b"{" * 100_000 + b"}", b"1}", b"[]}"], ids=range(7)
 )
