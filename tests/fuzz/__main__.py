@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,20 @@ def _run(name: str, corpus: Path, seconds: int) -> bool:
     """Fuzz one harness, and say what came of it."""
     (corpus / "crashes").mkdir(parents=True, exist_ok=True)
     (corpus / "inputs").mkdir(exist_ok=True)
+    for earlier in (corpus / "crashes").iterdir():  # it is run again, and is a crash no more, we hope
+        earlier.rename(corpus / "inputs" / earlier.name)
+    started = time.monotonic()
     done = _part("fuzz", [name], corpus, "--seconds", str(seconds))
-    found = re.search(r"^Done (\d+) runs in (\d+) second", done.stderr, re.MULTILINE)
-    edges = re.findall(r"\bcov: (\d+) ft: (\d+)", done.stderr)
+    took = time.monotonic() - started
+    runs = re.findall(r"^stat::number_of_executed_units: (\d+)", done.stderr, re.MULTILINE)
+    edges = re.findall(r"\bcov: (\d+) ft: ", done.stderr)
     crashes = sorted((corpus / "crashes").iterdir())
-    if done.returncode or not found:
+    if done.returncode or not runs:
         print(done.stdout[-3000:], done.stderr[-6000:], sep="\n")  # noqa: T201
     covered = _part("cover", [name], corpus.parent)
     print(  # noqa: T201
-        f"{name}: {found[1] if found else '?'} runs in {found[2] if found else '?'} s,"
-        f" {edges[-1][0] if edges else '?'} edges, {len(crashes)} crashes; {covered.stdout.strip() or covered.stderr}",
+        f"{name}: {runs[-1] if runs else '?'} runs in {took:.0f} s, {edges[-1] if edges else '?'} edges,"
+        f" {len(crashes)} crashes; {covered.stdout.strip() or covered.stderr}",
         flush=True,
     )
     for crash in crashes:
