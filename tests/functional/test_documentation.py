@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:ovs-vsctl |ethtool |build/)[^`]*)`")
 
 # Commands that other tests run (or, as build/test, that run this one).
-ELSEWHERE = {"build/demo", "build/test", "build/bench", "build/binary", "build/cni-ovs-install", "build/"}
+ELSEWHERE = {"build/demo", "build/test", "build/bench", "build/fuzz", "build/binary", "build/cni-ovs-install", "build/"}
 
 
 def blocks() -> list[str]:
