@@ -8,6 +8,7 @@ note: the runtime calls it again.
 
 from __future__ import annotations
 
+from . import attachment as attachments
 from . import jsontext
 from .forms import is_utf8, tells_attachment
 
@@ -65,8 +66,11 @@ def notes(vswitch: Vswitch, owner_and_network: dict[str, str]) -> dict[str, dict
             continue  # none of ours
         if not isinstance(recorded, dict) or not all(map(_is_kept, recorded.values())):
             continue
-        if owner_and_network.items() <= recorded.items() and tells_attachment(recorded):
-            found[key.removeprefix(_PREFIX)] = recorded
+        if not owner_and_network.items() <= recorded.items() or not tells_attachment(recorded):
+            continue
+        name = attachments.port_name(recorded["contNetwork"], recorded["contID"], recorded["contIface"])
+        if key == _PREFIX + name:  # GC removes the device of that name
+            found[name] = recorded
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cni_ovs.plugin.attachment import port_name
 from tests.support.node import Node
 
 pytestmark = pytest.mark.one_target
@@ -119,7 +120,7 @@ def test_an_interfaces_error_may_be_any_text(node: Node, text: str) -> None:
 def test_gc_leaves_alone_what_names_a_container_as_no_runtime_does(node: Node, key: str, value: str) -> None:
     ids = {"owner": "cni-ovs", "contNetwork": node.network, "contID": "pod", "contIface": "eth0", key: value}
     put_port(node, odd_name(), {**ids, "contNetns": "/run/netns/no-such"})
-    put_on_bridge(node, {NOTE + "cni0123456789ab": json.dumps(ids)})
+    put_on_bridge(node, {NOTE + port_name(node.network, ids["contID"], ids["contIface"]): json.dumps(ids)})
     before = everything(node)
     ipam = node.scripted_ipam()
     pod = node.attached(ipam=ipam.config, cni_path=str(ipam.folder))  # it would sweep it, if it were stale
@@ -135,7 +136,7 @@ def test_gc_leaves_alone_what_names_a_container_as_no_runtime_does(node: Node, k
 def test_gc_removes_what_is_ours_whatever_its_namespace_is_called(node: Node, netns: str) -> None:
     ids = {"owner": "cni-ovs", "contNetwork": node.network, "contID": "pod", "contIface": "eth0", "contNetns": netns}
     put_port(node, "cni0123456789ab", ids)
-    put_on_bridge(node, {NOTE + "cni0123456789cd": json.dumps({**ids, "contID": "other"})})
+    put_on_bridge(node, {NOTE + port_name(node.network, "other", "eth0"): json.dumps({**ids, "contID": "other"})})
     ipam = node.scripted_ipam()
     pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
     pod.gc(**{"cni.dev/valid-attachments": []}).silent()
@@ -161,7 +162,7 @@ def test_gc_removes_what_is_ours_whatever_its_namespace_is_called(node: Node, ne
     ids=range(9),
 )
 def test_a_note_that_is_none_of_ours_stays_and_does_nothing(node: Node, note: str) -> None:
-    put_on_bridge(node, {NOTE + "cni0123456789ab": note.replace("NETWORK", node.network)})
+    put_on_bridge(node, {NOTE + port_name(node.network, "pod", "eth0"): note.replace("NETWORK", node.network)})
     before = everything(node)
     ipam = node.scripted_ipam()
     pod = node.attached(ipam=ipam.config, cni_path=str(ipam.folder))
@@ -169,6 +170,17 @@ def test_a_note_that_is_none_of_ours_stays_and_does_nothing(node: Node, note: st
     pod.gc(**{"cni.dev/valid-attachments": []}).silent()
     assert ipam.calls == ["ADD", "DEL", "GC"]
     assert everything(node) == before
+
+
+def test_a_note_does_not_make_gc_remove_another_device(node: Node) -> None:
+    node.host.ip("link", "add", "others", "type", "veth", "peer", "name", "others-peer")
+    ids = {"owner": "cni-ovs", "contNetwork": node.network, "contID": "pod", "contIface": "eth0"}
+    put_on_bridge(node, {NOTE + "others": json.dumps(ids), NOTE + "x" * 300: json.dumps(ids)})
+    before = everything(node)
+    node.attachment().gc(**{"cni.dev/valid-attachments": []}).silent()
+    assert "others" in node.host.links()
+    assert everything(node) == before
+    node.host.ip("link", "delete", "others")
 
 
 def test_a_port_of_our_very_name_with_odd_ids_is_not_taken_over(node: Node) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cni_ovs.plugin import inet, jsontext, netlink
+from cni_ovs.plugin.attachment import port_name
 from cni_ovs.plugin.errors import UNEXPECTED
 from tests.fuzz.source import Source, damaged
 from tests.fuzz.world import BRIDGE, COMMAND_NAMES, ENVIRONMENT, IFNAME, IPAM_ANSWER, NETWORK, Json, World, world
@@ -292,6 +293,7 @@ def _ovsdb(data: bytes) -> None:
 _NO_RESULTS: tuple[Any, ...] = (None, [], {}, 1, "x", [None], [[]], [{}] * 9, [{"rows": []}] * 9, [{"rows": [{}]}] * 9)
 
 
+NOTE = "cni-ovs-detaching-"
 _ODD_TEXTS = ("", "..", "a/b", "x\ny", "/gone", "/\0gone", "\ud800", "9" * 5000, "/" * 200_000, "ü", "{}")
 
 
@@ -302,14 +304,15 @@ def _fill(here: World, source: Source) -> None:
         row = source.pick([*tables["Bridge"], *tables["Port"]])
         changed = damaged(row["external_ids"], source)
         ids = {key: str(value) for key, value in changed.items()} if isinstance(changed, dict) else {}
-        key = source.pick(
-            ["contID", "contIface", "contNetns", "contStale", "owner", "cni-ovs-detaching-cni0000000000f"]
-        )
+        key = source.pick(["contID", "contIface", "contNetns", "contStale", "owner", NOTE])
         value = source.pick(_ODD_TEXTS)
-        if key.startswith("cni-ovs"):
+        if key == NOTE:
             # JSON within a string, which may have in it what the string cannot.
             note = {"owner": "cni-ovs", "contNetwork": NETWORK, "contID": "c", "contIface": "eth0", "contNetns": "/x"}
             value = json.dumps(damaged({**note, source.pick(sorted(note)): value}, source))
+            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):  # else any name will do
+                said = json.loads(value)
+                key += port_name(said["contNetwork"], said["contID"], said["contIface"])
         # ovsdb-server knows no NUL, and no halves of characters.
         row["external_ids"] = {
             name.replace("\0", ""): text.replace("\0", "").encode("utf-8", "ignore").decode()

@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import cni_ovs.plugin
 from cni_ovs.plugin import (
+    at_work,
     config,
     deadline,
     ethtool,
@@ -498,6 +499,7 @@ class Delegate(ipam.Delegate):
         invocation: protocol.Invocation,
         config: config.NetworkConfig,
         instead: Mapping[str, str] | None = None,
+        inherited: int | None = None,
     ) -> None:
         """Looks at the variables as the kernel does when it starts a program."""
         self.type, self.command = config.ipam_type or "", command
@@ -544,7 +546,8 @@ def installed() -> Iterator[World]:
     }
     replaced: list[tuple[Any, str, object]] = [
         (ovsdb, "socket", Wire),
-        (ipam, "_wait_for_orphan", lambda config, environment, deadline: None),
+        (at_work, "begin", lambda port_name, deadline: None),
+        (at_work, "wait_for_end", lambda port_name, deadline: None),
         (config, "_configure_log", lambda level, path: None),
         (log, "pass_on", lambda data: None),
         (vswitch, "_LOCK_SECONDS", 0.001),

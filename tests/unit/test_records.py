@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import cast
 
@@ -24,13 +25,23 @@ class _Bridges:
         return self._external_ids
 
 
-def notes(*texts: str) -> list[dict[str, str]]:
-    """Those that are found when these are the bridges' external_ids, beside one that is right."""
-    bridges = {f"cni-ovs-detaching-{number}": text for number, text in enumerate(texts)}
-    bridges |= detaching.note("right", RECORD)
-    found = detaching.notes(cast("Vswitch", _Bridges(bridges)), NETWORK)
-    assert found.pop("right") == RECORD
-    return list(found.values())
+def notes(text: str, name: str | None = None) -> list[dict[str, str]]:
+    """Those that are found when this is a bridge's note, for the port that it is about unless told otherwise."""
+    if name is None:
+        name = "x"
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            said = json.loads(text)
+            name = attachment.port_name(said["contNetwork"], said["contID"], said["contIface"])
+    return list(detaching.notes(cast("Vswitch", _Bridges({f"cni-ovs-detaching-{name}": text})), NETWORK).values())
+
+
+def test_a_note_is_found_under_the_name_of_its_port_only() -> None:
+    # GC removes the device of that name, whatever it is.
+    name = attachment.port_name("net", "pod", "eth0")
+    assert list(detaching.note(name, RECORD)) == [f"cni-ovs-detaching-{name}"]
+    assert notes(*detaching.note(name, RECORD).values()) == [RECORD]
+    for other in ("eth0", "", "docker0", name.upper(), f"{name}x", attachment.port_name("net", "pod", "eth1")):
+        assert notes(json.dumps(RECORD), other) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"a":' * 5000, "\x01", json.dumps([RECORD])])
