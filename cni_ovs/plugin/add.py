@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .ipam import Delegate
     from .protocol import Invocation
 
-# What undoing may take beyond the command's timeout.
+# What undoing may take beyond the command's timeout: the port, its address, and the note of that one wait for others.
 _UNDO_SECONDS = 0.9
+_SLOW_STEPS = 3
 # How long an IPAM plugin may take to end after something else has failed. A runtime that sent SIGTERM waits for us.
 _IPAM_END_SECONDS = 2.0
 
@@ -40,6 +41,7 @@ class _Undo:
         self._deadline = deadline
         self._steps: list[tuple[str, Callable[[Deadline], object]]] = []
         self.returns_address = False
+        self.vswitch: Vswitch | None = None  # the connection that works
 
     def push(self, what: str, step: Callable[[Deadline], object]) -> None:
         """Undo this before everything that was pushed earlier."""
@@ -53,7 +55,7 @@ class _Undo:
         """Undo everything; a step that fails is logged, and the others are still done."""
         for what, step in reversed(self._steps):
             try:
-                step(self._deadline.unstoppable(self._deadline.remaining() + _UNDO_SECONDS / len(self._steps)))
+                step(self._deadline.unstoppable(self._deadline.remaining() + _UNDO_SECONDS / _SLOW_STEPS))
             except Exception as error:  # noqa: BLE001 - whatever it is, the first error is the one to report
                 log.error(f"undoing {what} failed: {error}")
 
@@ -82,7 +84,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         return _attach(invocation, config, attachment, sandbox, result, sign, deadline)
     finally:
         if sign is not None:
-            sign.close()
+            at_work.end(sign)
 
 
 def _attach(
@@ -121,9 +123,7 @@ def _attach(
 
     try:
         # As long as it was not sent, undoing it is nothing.
-        undo.push(
-            "the port", lambda time: _withdraw(insertion, attachment, config, time, device, noted=undo.returns_address)
-        )
+        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device, undo))
         port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
         if port_first:
             # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
@@ -139,7 +139,7 @@ def _attach(
         insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
-            delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
+            delegate = _start_ipam(invocation, config, attachment, undo, sign)
         if not device.MADE_BY_OPEN_VSWITCH:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
@@ -152,7 +152,7 @@ def _attach(
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
-            delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
+            delegate = _start_ipam(invocation, config, attachment, undo, sign)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, deadline)
@@ -228,27 +228,27 @@ def _withdraw(
     config: NetworkConfig,
     deadline: Deadline,
     device: Device,
-    *,
-    noted: bool,
+    undo: _Undo,
 ) -> None:
     """Remove the port that may have been inserted, and see that a device that goes with it has gone as well.
 
-    `noted` leaves a note, so that GC returns the address if we are killed before we have.
+    If there may be an address, a note is left, so that GC returns it if we are killed before we have.
     """
     notes = None
-    if noted:
+    if undo.returns_address:
         from . import detaching  # noqa: PLC0415 - start-up time, for something rare
 
         notes = detaching.note(attachment.port_name, attachment.external_ids)
+    insertion.use(deadline)
     vswitch: Vswitch = insertion
-    vswitch.use(deadline)
     try:
         number = insertion.withdraw(notes)
     except CniError as error:
         # The connection broke in between; what was sent may have been done.
         log.debug(f"connecting again: {error.msg}")
         vswitch = Vswitch(config.socket_file, deadline)
-        number = vswitch.remove(vswitch.ports_of(attachment)[0])
+        _, number = vswitch.remove_unchanged(vswitch.ports_of(attachment)[0], notes)
+    undo.vswitch = vswitch
     if device.MADE_BY_OPEN_VSWITCH:
         vswitch.wait_until_configured(number, deadline.shorter(_UNDO_SECONDS))
 
@@ -256,7 +256,6 @@ def _withdraw(
 def _start_ipam(
     invocation: Invocation,
     config: NetworkConfig,
-    insertion: Insertion,
     attachment: Attachment,
     undo: _Undo,
     sign: socket | None,
@@ -278,8 +277,9 @@ def _start_ipam(
         # whose IPAM refuses everything would leave a note for each try.
         from . import detaching  # noqa: PLC0415 - start-up time, for something rare
 
-        insertion.use(deadline)
-        detaching.forget(insertion, attachment.port_name)
+        if undo.vswitch is not None:
+            undo.vswitch.use(deadline)
+            detaching.forget(undo.vswitch, attachment.port_name)
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.

@@ -115,7 +115,9 @@ def detach(
 
         if vswitch is not None:
             vswitch.use(deadline)
-        detaching.return_address(vswitch, attachment.port_name, invocation, config, deadline)
+        # A database that has not answered would keep us once more. This DEL fails, and the next takes the note away.
+        known = vswitch if reached else None
+        detaching.return_address(known, attachment.port_name, invocation, config, deadline)
 
     reached = errors.attempt(remove)
     if reached and attachment.netns and config.interface_type == "internal":

@@ -1,9 +1,9 @@
 """Notes of attachments whose removal has begun: between removing a port and returning its address, no port tells of it.
 
-DEL and GC leave a note with the bridge in the very transaction that removes the port, and take it away when the address
-is returned. If they are killed in between, the next DEL of the attachment, or GC, returns the address. ovs-vswitchd
-does not look at the external_ids of bridges, so this costs it nothing. DEL of an attachment without addresses leaves no
-note: the runtime calls it again.
+DEL, GC and an ADD that undoes leave a note with the bridge in the very transaction that removes the port, and take it
+away when the address is returned. If they are killed in between, the next DEL of the attachment, or GC, returns the
+address. ovs-vswitchd does not look at the external_ids of bridges, so this costs it nothing. DEL of an attachment
+without addresses leaves no note: the runtime calls it again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def return_address(
 
 
 def forget(vswitch: Vswitch, port_name: str) -> None:
-    """The address is returned."""
+    """Take a note away."""
     vswitch.forget([_PREFIX + port_name])
 
 

@@ -40,7 +40,20 @@ def _remove_stale(
     of_network = attachments.of_network(config.name)
     ports = vswitch.ports_of_network(of_network)
 
+    # One time for all, or a few IPAM plugins that killed ADDs have left and that hang would use it up.
+    patience = deadline.shorter(deadline.remaining() / 2)
+
+    def is_free(name: str) -> bool:
+        """Whether nobody is at work; GC is later than what the runtime knew when it called."""
+        if at_work.is_add_alive(name):
+            log.info(f"an ADD is at work on port {name!r}; it is left for the next GC")
+            return False
+        at_work.wait_for_end(name, patience)
+        vswitch.use(deadline.shorter(deadline.remaining() / 2))
+        return True
+
     def release(name: str, recorded: dict[str, str]) -> None:
+        vswitch.use(deadline)
         if config.ipam_type is None:
             detaching.forget(vswitch, name)
             return
@@ -49,14 +62,14 @@ def _remove_stale(
         detaching.return_address(vswitch, name, invocation, config, deadline, variables)
 
     def remove(port: Port) -> None:
-        at_work.wait_for_end(port.name, deadline)
+        if not is_free(port.name):
+            return
         # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
         if remove_ports(vswitch, [port], deadline, notes=detaching.note(port.name, port.external_ids)):
             release(port.name, port.external_ids)
 
     def finish(name: str, recorded: dict[str, str]) -> None:
-        at_work.wait_for_end(name, deadline)
-        if vswitch.ports_named([name], of_network):
+        if not is_free(name) or vswitch.ports_named([name], of_network):
             return  # it has just been attached anew
         devices.of("veth").destroy(Netlink(), name)
         release(name, recorded)

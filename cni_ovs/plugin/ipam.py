@@ -38,7 +38,7 @@ class Delegate:
         command: ADD, DEL, CHECK, GC or STATUS.
         invocation, config: ours; the plugin gets the same environment, except for the command, and the same stdin.
         instead: variables that replace those of the invocation (GC removes other attachments).
-        inherited: a file descriptor that the plugin gets too.
+        inherited: a file descriptor that the plugin gets too, and with it whatever it leaves running.
 
     Raises:
         CniError: IPAM_FAILED, when CNI_PATH has no such plugin, or it cannot be started.

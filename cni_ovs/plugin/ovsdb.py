@@ -158,10 +158,6 @@ class Client:
                 raise TransactionError(str(result["error"]), str(result.get("details", "")))
         return [result if isinstance(result, dict) else {} for result in results]
 
-    def transact(self, database: str, operations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """`send_transaction`, then `receive_transaction`."""
-        return self.receive_transaction(self.send_transaction(database, operations))
-
     def _write(self, message: dict[str, Any]) -> None:
         data = jsontext.encode(message).encode()
         while data:
@@ -187,8 +183,6 @@ class Client:
         # Messages follow each other without a separator. Each is an object, so none is complete without a brace that
         # closes it. One that comes in many parts (every port of a network) is only looked at where a part ends so.
         while b"}" in self._received and (len(self._received) < _SHORT or self._received[-16:].rstrip().endswith(b"}")):
-            if not self.deadline.remaining():
-                return  # a hundred thousand messages take a while
             try:
                 text = self._received.decode()
                 message, end = jsontext.decode_first(text)
@@ -196,6 +190,8 @@ class Client:
                 return  # not complete yet; what will never be complete meets the deadline or the limit
             self._received = text[end:].encode()
             self._sort(message)
+            if not self.deadline.remaining():
+                return  # a hundred thousand messages take a while
 
     def _sort(self, message: Any) -> None:
         if not isinstance(message, dict):

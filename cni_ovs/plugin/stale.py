@@ -70,6 +70,8 @@ def _sweep(
                 continue
         elif host.link(port.name) is not None:
             continue
+        if at_work.is_add_alive(port.name):
+            continue
         now = int(time.time())
         if now - _claimed_at(recorded) < _AGAIN_SECONDS:
             continue

@@ -212,7 +212,9 @@ def test_counting_rows_writes_nothing(openvswitch: PrivateOpenVSwitch) -> None:
     before, rows = database.read_bytes(), openvswitch.rows("Interface")
     client = Client(openvswitch.remote, Deadline(5))
     try:
-        assert client.transact("Open_vSwitch", [count("Interface")]) == [{"count": len(rows)}]
+        assert client.receive_transaction(client.send_transaction("Open_vSwitch", [count("Interface")])) == [
+            {"count": len(rows)}
+        ]
     finally:
         client.close()
     assert database.read_bytes() == before

@@ -231,7 +231,7 @@ def test_an_answer_that_is_an_error_is_told(error: bytes) -> None:
 )
 def test_a_transaction_fails_with_the_first_error_among_its_results(results: bytes) -> None:
     with talking_to(says(answer(1, results))) as client, pytest.raises(TransactionError) as caught:
-        client.transact("Open_vSwitch", [{"op": "abort"}])
+        client.receive_transaction(client.send_transaction("Open_vSwitch", [{"op": "abort"}]))
     assert (caught.value.code, caught.value.error, caught.value.details) == (107, "constraint violation", "why")
     assert "constraint violation" in caught.value.msg
 
@@ -239,7 +239,7 @@ def test_a_transaction_fails_with_the_first_error_among_its_results(results: byt
 @pytest.mark.parametrize("error", [b'{"error":"timed out"}', b'{"error":"timed out","details":null}'])
 def test_an_error_may_have_no_details(error: bytes) -> None:
     with talking_to(says(answer(1, b"[%s]" % error))) as client, pytest.raises(TransactionError) as caught:
-        client.transact("Open_vSwitch", [])
+        client.receive_transaction(client.send_transaction("Open_vSwitch", []))
     assert caught.value.error == "timed out"
     assert caught.value.details in ("", "None")
 
@@ -247,14 +247,18 @@ def test_an_error_may_have_no_details(error: bytes) -> None:
 @pytest.mark.parametrize("results", [b"null", b'"x"', b"{}", b"1"])
 def test_results_that_are_no_list_are_refused(results: bytes) -> None:
     with talking_to(says(answer(1, results))) as client, pytest.raises(CniError) as caught:
-        client.transact("Open_vSwitch", [])
+        client.receive_transaction(client.send_transaction("Open_vSwitch", []))
     assert caught.value.code == 107
     assert not isinstance(caught.value, TransactionError)  # which would say that nothing was done
 
 
 def test_results_come_in_the_order_of_the_operations() -> None:
     with talking_to(says(answer(1, b'[{"rows":[1]},{},{"count":3}]'))) as client:
-        assert client.transact("Open_vSwitch", []) == [{"rows": [1]}, {}, {"count": 3}]
+        assert client.receive_transaction(client.send_transaction("Open_vSwitch", [])) == [
+            {"rows": [1]},
+            {},
+            {"count": 3},
+        ]
 
 
 def test_an_error_does_not_spoil_the_connection() -> None:
@@ -358,7 +362,7 @@ def test_garbage_is_told_as_an_error(sent: bytes) -> None:
 def test_no_bytes_make_anything_but_an_answer_or_an_error(sent: bytes) -> None:
     with talking_to(says(sent, then_wait=False), seconds=2) as client:
         try:
-            results = client.transact("Open_vSwitch", [])
+            results = client.receive_transaction(client.send_transaction("Open_vSwitch", []))
         except CniError as error:
             if error.code not in (11, 107):
                 raise
