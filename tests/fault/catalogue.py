@@ -425,8 +425,11 @@ def _(scene: Scene) -> Iterator[None]:
     records = scene.ipam.folder / f"{scene.ipam.type}.records"
     scene.ipam.act(**{command: f"{start}\n{real} < {records}/{command}.stdin" for command in ("ADD", "DEL")})
     yield
-    scene.node.host.run("kill", pidfile.read_text().strip())
     scene.ipam_does()
+    outcome = scene.pod.delete().silent()
+    assert outcome.seconds < 1, "DEL has waited for what an IPAM plugin has left"
+    scene.node.host.run("kill", pidfile.read_text().strip())
+    scene.kept = "nothing, after a DEL that does not wait for the child"
 
 
 @fault("the disk of the IPAM plugin is full")
@@ -497,10 +500,13 @@ def _(scene: Scene) -> Iterator[None]:
 
 @fault("another ADD of the same container is at work")
 def _(scene: Scene) -> Iterator[None]:
-    scene.ipam_does("sleep 0.5")
+    go_on = scene.ipam.folder / "go-on"
+    scene.ipam_does(f"until [ -e {go_on} ]; do sleep 0.01; done")
+    scene.pod.config["timeout"] = 10
     first = scene.pod.start("ADD")
     wait_for("the port's rows are there", scene.node.ports)
     yield
+    go_on.touch()
     scene.pod.result = first.wait().result
     scene.pod.check().silent()
     scene.kept = "what the other has attached"

@@ -61,7 +61,8 @@ class Matrix:
         Before that the interpreter starts; it has done nothing yet, and cannot print JSON.
         """
         pod = scenario.prepare(self)
-        _, calls = interference.record(pod, scenario.command)
+        outcome, calls = interference.record(pod, scenario.command)
+        assert outcome.exit_code == scenario.exit_code, outcome
         _delete(pod)
         self.node.assert_nothing_left()
         [first, *_] = [index for index, call in enumerate(calls) if call.line.startswith("read(0,")]
@@ -139,18 +140,19 @@ def _beside_a_stale_port(matrix: Matrix) -> Attachment:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command, what is there before it, and what a runtime may do when it was killed."""
+    """A command, what is there before it, what a runtime may do when it was killed, and how it ends if it was not."""
 
     command: str
     prepare: Callable[[Matrix], Attachment]
     recoveries: tuple[Callable[[Attachment], None], ...]
+    exit_code: int = 0
 
 
 SCENARIOS = {
     "ADD": Scenario("ADD", Matrix.attachment, (_delete, _collect, _add_again)),
     "DEL": Scenario("DEL", Matrix.attached, (_delete, _collect)),
     "GC": Scenario("GC", _to_be_collected, (_delete_and_collect, _collect)),
-    "ADD that undoes": Scenario("ADD", _refused_by_the_kernel, (_delete, _collect)),
+    "ADD that undoes": Scenario("ADD", _refused_by_the_kernel, (_delete, _collect), exit_code=1),
     "ADD that sweeps": Scenario("ADD", _beside_a_stale_port, (_collect,)),
     "DEL that sweeps": Scenario("DEL", _beside_a_stale_port, (_collect,)),
 }
@@ -185,7 +187,7 @@ def test_a_command_is_killed_at_any_call(
 
         def act(point: Call = point, recover: Callable[[Attachment], None] = recover) -> str:
             pod = scenario.prepare(matrix)
-            happened = interference.killed(pod, scenario.command, point)
+            happened = interference.killed(pod, scenario.command, point, scenario.exit_code)
             recover(pod)
             return f"followed by {recover.__name__.strip('_')}" if happened else "not reached"
 

@@ -17,7 +17,7 @@ from tests.fuzz.source import Source, damaged
 from tests.support.node import Node
 from tests.support.plugin import Attachment, Json, Outcome
 
-pytestmark = pytest.mark.one_target
+pytestmark = [pytest.mark.one_target, pytest.mark.timeout(600)]
 
 VARIANTS = 3  # of the damage to each answer, besides those that are always tried
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 import socket
-import time
 from typing import Any
 
 import pytest
@@ -287,7 +286,7 @@ def test_a_port_whose_namespace_is_a_link_that_leads_nowhere_is_not_swept(node: 
     netns.symlink_to(node.folder / "not-mounted/netns")
     ids = {"owner": "cni-ovs", "contNetwork": node.network, "contID": "pod", "contIface": "eth0"}
     put_port(node, "cni0123456789ab", {**ids, "contNetns": str(netns)})
-    time.sleep(0.2)  # ovs-vswitchd finds no device
+    node.wait_until_noticed("cni0123456789ab")
     other = node.attached()
     assert "cni0123456789ab" in node.openvswitch.port_names(node.bridge)
     netns.unlink()

@@ -56,7 +56,7 @@ def damaged(value: Any, source: Source) -> Any:
     """A JSON value like this one, with up to four changes."""
     root = [copy.deepcopy(value)]
     for _ in range(source.below(5)):
-        places = _places(root)[: 1 << 16]
+        places = places_in(root)[: 1 << 16]
         container, key = source.pick(places)
         match source.below(8):
             case 0:
@@ -77,7 +77,7 @@ def damaged(value: Any, source: Source) -> Any:
     return root[0]
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def places_in(value: Any) -> list[tuple[Any, Any]]:
     """Every container in a JSON value with every key or index in it."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in inner for place in ((value, key), *_places(item))]
+    return [place for key, item in inner for place in ((value, key), *places_in(item))]

@@ -56,10 +56,13 @@ def record(attachment: Attachment, command: str) -> tuple[Outcome, list[Call]]:
     return outcome, calls
 
 
-def killed(attachment: Attachment, command: str, call: Call) -> bool:
-    """Runs a command that is killed (SIGKILL) instead of making this system call; False if it did not come to that."""
+def killed(attachment: Attachment, command: str, call: Call, exit_code: int = 0) -> bool:
+    """Runs a command that is killed (SIGKILL) instead of making this system call; False if it did not come to that.
+
+    `exit_code` is what it ends with if it is not killed.
+    """
     outcome, _ = _injected(attachment, command, call, "signal=KILL")
-    assert outcome.exit_code in (-signal.SIGKILL, 0) or outcome.printed, outcome
+    assert outcome.exit_code in (-signal.SIGKILL, exit_code), outcome
     return outcome.exit_code == -signal.SIGKILL
 
 

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ovs.plugin import netlink
+from cni_ovs.plugin import netlink, vswitch
+from tests.fuzz.source import places_in
 from tests.unit.tools import CONFIG, Json, Outcome, Peer, Requests, invoke, within
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -61,15 +62,9 @@ def _answer(request: Json) -> Any:
     return results
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container in a JSON value with every key or index in it."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in inner for place in ((value, key), *_places(item))]
-
-
 def _damaged(answer: Any, damage: list[tuple[int, Any]]) -> Any:
     for number, value in damage:
-        places = _places(answer)
+        places = places_in(answer)
         if places:
             container, key = places[number % len(places)]
             container[key] = copy.deepcopy(value)
@@ -181,8 +176,6 @@ WRONG_COLUMNS: dict[str, Any] = {
     "tag": "5",
     "trunks": ["set", ["5"]],
     "vlan_mode": 1,
-    "ofport": [5],
-    "error": {},
     "datapath_id": 1,
     "datapath_type": ["set", []],
     "next_cfg": "7",
@@ -211,8 +204,15 @@ def test_a_column_of_another_kind_is_refused(column: str, value: object) -> None
         return results
 
     outcomes = [_answered(command, answer) for command in ("DEL", "GC", "STATUS")]
-    if column in asked:  # ADD and CHECK alone read the others
-        assert any(outcome.exit_code and outcome.error(107, 50) for outcome in outcomes)
+    assert column in asked
+    assert any(outcome.exit_code and outcome.error(107, 50) for outcome in outcomes)
+
+
+@pytest.mark.parametrize(("column", "right", "wrong"), [("ofport", 5, [5]), ("error", ["set", []], {})])
+def test_so_is_one_that_only_add_and_check_read(column: str, right: object, wrong: object) -> None:
+    assert vswitch._has_columns({column: right}, [column])
+    assert not vswitch._has_columns({column: wrong}, [column])
+    assert not vswitch._has_columns({}, [column])
 
 
 def test_what_is_no_answer_about_the_lock_says_that_nobody_has_it() -> None:
