@@ -310,8 +310,10 @@ def _(scene: Scene) -> Iterator[None]:
 
 @fault("the device is removed in the container during ADD")
 def _(scene: Scene) -> Iterator[None]:
-    # The name is an alternative name where the port is an internal one.
-    scene.ipam_does('until nsenter --net="$CNI_NETNS" ip link delete net1; do sleep 0.01; done')
+    # When ADD has done with it all that it does before there is an address.
+    inside = 'nsenter --net="$CNI_NETNS" ip'
+    up = f"{inside} -o link show dev net1 up 2> /dev/null | grep -q ."
+    scene.ipam_does(f"until {up}; do sleep 0.01; done\n{inside} link delete net1")
     yield
 
 
