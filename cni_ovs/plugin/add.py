@@ -41,7 +41,7 @@ class _Undo:
         self._deadline = deadline
         self._steps: list[tuple[str, Callable[[Deadline], object]]] = []
         self.returns_address = False
-        self.vswitch: Vswitch | None = None  # the connection that works
+        self.vswitch: Vswitch | None = None  # the connection over which the port was withdrawn, if one has worked
 
     def push(self, what: str, step: Callable[[Deadline], object]) -> None:
         """Undo this before everything that was pushed earlier."""
@@ -277,9 +277,9 @@ def _start_ipam(
         # whose IPAM refuses everything would leave a note for each try.
         from . import detaching  # noqa: PLC0415 - start-up time, for something rare
 
-        if undo.vswitch is not None:
-            undo.vswitch.use(deadline)
-            detaching.forget(undo.vswitch, attachment.port_name)
+        vswitch = undo.vswitch or Vswitch(config.socket_file, deadline)
+        vswitch.use(deadline)
+        detaching.forget(vswitch, attachment.port_name)
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.
