@@ -139,7 +139,7 @@ def _attach(
         insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
-            delegate = _start_ipam(invocation, config, attachment, undo, sign)
+            delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         if not device.MADE_BY_OPEN_VSWITCH:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
@@ -152,7 +152,7 @@ def _attach(
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
-            delegate = _start_ipam(invocation, config, attachment, undo, sign)
+            delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, deadline)
@@ -256,6 +256,7 @@ def _withdraw(
 def _start_ipam(
     invocation: Invocation,
     config: NetworkConfig,
+    insertion: Insertion,
     attachment: Attachment,
     undo: _Undo,
     sign: socket | None,
@@ -277,9 +278,9 @@ def _start_ipam(
         # whose IPAM refuses everything would leave a note for each try.
         from . import detaching  # noqa: PLC0415 - start-up time, for something rare
 
-        vswitch = undo.vswitch or Vswitch(config.socket_file, deadline)
+        vswitch = undo.vswitch or insertion
         vswitch.use(deadline)
-        detaching.forget(vswitch, attachment.port_name)
+        detaching.forget(vswitch, attachment.port_name, wait=undo.vswitch is not None)
 
     # Before it starts, because it may have given an address whatever goes wrong here. Undone last, so that nobody gets
     # the address while the port that has it is still there.

@@ -49,9 +49,9 @@ def return_address(
         forget(vswitch, port_name)
 
 
-def forget(vswitch: Vswitch, port_name: str) -> None:
-    """Take a note away."""
-    vswitch.forget([_PREFIX + port_name])
+def forget(vswitch: Vswitch, port_name: str, *, wait: bool = True) -> None:
+    """Take a note away; `wait` as for Vswitch.forget."""
+    vswitch.forget([_PREFIX + port_name], wait=wait)
 
 
 def notes(vswitch: Vswitch, owner_and_network: dict[str, str]) -> dict[str, dict[str, str]]:

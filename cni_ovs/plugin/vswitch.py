@@ -225,12 +225,15 @@ class Vswitch:
         (bridges,) = self._transact(select("Bridge", [], ["external_ids"]))
         return {key: value for bridge in bridges for key, value in bridge["external_ids"][1]}
 
-    def forget(self, keys: list[str]) -> None:
+    def forget(self, keys: list[str], *, wait: bool = True) -> None:
         """Take keys, if they are there, out of the external_ids of all bridges.
 
-        The answer is waited for although nothing depends on it: ovsdb-server would warn that it cannot send it.
+        The answer is waited for although nothing depends on it: ovsdb-server would warn that it cannot send it. Not to
+        `wait` is for a connection that has not answered in time: it is carried out after what was sent before.
         """
-        self._results(self._send(mutate("Bridge", [], ["external_ids", "delete", ["set", keys]])))
+        request = self._send(mutate("Bridge", [], ["external_ids", "delete", ["set", keys]]))
+        if wait:
+            self._results(request)
 
     # Looking
 
