@@ -23,7 +23,7 @@ pytestmark = pytest.mark.one_target
 
 KINDS = ["veth", "internal"]
 ERRORS = ("ENOMEM", "EPERM", "ENODEV", "EINTR", "EIO", "ENOSPC")
-SOME = 12  # tries of each test without --whole
+SOME = 6  # tries of each test without --whole
 T = TypeVar("T")
 
 

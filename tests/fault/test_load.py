@@ -1,6 +1,6 @@
 """Many attachments on one bridge, many commands at once, some killed at a random moment; afterwards nothing is left.
 
-150 attachments, and with `--whole` 1,000.
+100 attachments, and with `--whole` 1,000.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def test_many_attachments_with_random_kills_leave_nothing(
     node = private_node
     before = {table: len(node.openvswitch.rows(table)) for table in ("Port", "Interface", "QoS", "Queue", "Mirror")}
     flows = node.openvswitch.flows(node.bridge)
-    load = Load(node, 1000 if request.config.getoption("--whole") else 150)
+    load = Load(node, 1000 if request.config.getoption("--whole") else 100)
     added = load.run(load.add, load.pods)
     assert not load.errors, load.errors[:5]
     assert len(node.ports()) == len(load.pods)
