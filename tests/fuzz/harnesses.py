@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import struct
@@ -21,6 +20,7 @@ from cni_ovs.plugin.attachment import port_name
 from cni_ovs.plugin.errors import UNEXPECTED
 from tests.fuzz.source import Source, damaged
 from tests.fuzz.world import BRIDGE, COMMAND_NAMES, ENVIRONMENT, IFNAME, IPAM_ANSWER, NETWORK, Json, World, world
+from tests.support import standard_json
 
 VERSIONS = ("1.1.0", "1.0.0", "0.4.0", "0.3.1", "0.3.0", "0.2.0", "0.1.0")
 _KEYS = {"cniVersion", "code", "msg"}
@@ -123,17 +123,9 @@ def _json(data: bytes) -> None:
 
 
 def _standard(data: bytes) -> tuple[Any] | None:
-    """The value as `json` reads it, without the constants and numbers that JSON does not have; None if it is none."""
-
-    def refuse(constant: str) -> float:
-        raise ValueError(constant)
-
-    def number(text: str) -> float:
-        value = float(text)
-        return value if math.isfinite(value) else refuse(text)
-
+    """The value as `json` reads it; None if it is none."""
     try:
-        return (json.loads(data.decode("utf-8"), parse_constant=refuse, parse_float=number),)
+        return (standard_json.decode(data),)
     except (ValueError, RecursionError):
         return None
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from cni_ovs.plugin import jsontext
+from tests.support import standard_json
 
 scalars = (
     st.none()
@@ -57,16 +58,8 @@ def outcome(data: bytes) -> str:
 
 def expected(data: bytes) -> str:
     """What `json` makes of it, but for the constants and the numbers that JSON does not have."""
-
-    def refuse(constant: str) -> float:
-        raise ValueError(constant)
-
-    def number(text: str) -> float:
-        value = float(text)
-        return value if math.isfinite(value) else refuse(text)
-
     try:
-        return repr(json.loads(data.decode("utf-8"), parse_constant=refuse, parse_float=number))
+        return repr(standard_json.decode(data))
     except (ValueError, RecursionError):
         return repr(Refused())
 
