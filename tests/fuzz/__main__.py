@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cni-ovs-fuzz-") as folder:
         corpus = chosen.corpus or Path(folder)
         names = chosen.harness or list(HARNESSES)
+        os.environ["TMPDIR"] = folder  # libFuzzer ends a process without letting it remove what it has made there
         results = [_run(name, corpus.absolute() / name, chosen.seconds) for name in names]
         if len(names) > 1:
             print(f"together: {_part('cover', names, corpus.absolute()).stdout.strip()}")  # noqa: T201
