@@ -136,17 +136,22 @@ def fault(
     return add
 
 
-def _soon(action: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(PAUSE, action)
-    timer.start()
-    return timer
-
-
 def _paused(daemon: Daemon) -> Iterator[None]:
     daemon.freeze()
-    timer = _soon(daemon.thaw)
+    timer = threading.Timer(PAUSE, daemon.thaw)
+    timer.start()
     yield
     timer.join()
+
+
+def _taken_by_another(scene: Scene) -> Iterator[None]:
+    """The path of the namespace, which is gone, names that of another container, which nothing happens to."""
+    sandbox = scene.pod.sandbox
+    run(["ip", "netns", "add", sandbox.name])
+    other = scene.node.attached(sandbox=sandbox, ifname=scene.pod.ifname, ipam=scene.node.host_local())
+    yield
+    other.check().silent()
+    other.delete().silent()
 
 
 def _restart_database(scene: Scene) -> None:
@@ -326,52 +331,30 @@ def _(scene: Scene) -> Iterator[None]:
 
 @fault("the namespace's path is another container's now", "DEL")
 def _(scene: Scene) -> Iterator[None]:
-    sandbox = scene.pod.sandbox
-    sandbox.delete()
-    run(["ip", "netns", "add", sandbox.name])
-    other = scene.node.attached(sandbox=sandbox, ifname=scene.pod.ifname, ipam=scene.node.host_local())
-    yield
-    other.check().silent()
-    other.delete().silent()
+    scene.pod.sandbox.delete()
+    yield from _taken_by_another(scene)
 
 
 # Reboots
 
 
-def _reboot(scene: Scene) -> None:
-    switch = scene.node.openvswitch
-    switch.ovs_vswitchd.kill()
-    switch.ovsdb_server.kill()
-    scene.pod.sandbox.delete()
-    for name, link in scene.node.host.links().items():
-        if link.kind == "veth":
-            scene.node.host.run("ip", "link", "delete", name, check=False)
-    switch.start_ovsdb_server()
-    switch.start_ovs_vswitchd()
-
-
 @fault("the node was rebooted", "DEL", "GC")
 def _(scene: Scene) -> Iterator[None]:
-    _reboot(scene)
+    scene.node.reboot(scene.pod)
     yield
 
 
 @fault("the node was rebooted, and CNI_NETNS is empty", "DEL")
 def _(scene: Scene) -> Iterator[None]:
-    _reboot(scene)
+    scene.node.reboot(scene.pod)
     scene.pod.netns = ""
     yield
 
 
 @fault("the node was rebooted, and the namespace's path is another container's now", "DEL")
 def _(scene: Scene) -> Iterator[None]:
-    _reboot(scene)
-    sandbox = scene.pod.sandbox
-    run(["ip", "netns", "add", sandbox.name])
-    other = scene.node.attached(sandbox=sandbox, ifname=scene.pod.ifname, ipam=scene.node.host_local())
-    yield
-    other.check().silent()
-    other.delete().silent()
+    scene.node.reboot(scene.pod)
+    yield from _taken_by_another(scene)
 
 
 # IPAM

@@ -125,6 +125,20 @@ class Node:
         for name in names:
             self.wait_until_noticed(name)
 
+    def reboot(self, *attachments: Attachment) -> None:
+        """The daemons crash, all veths and these containers vanish, and the daemons start on the same database."""
+        self.openvswitch.ovs_vswitchd.kill()
+        self.openvswitch.ovsdb_server.kill()
+        for attachment in attachments:
+            attachment.sandbox.delete()
+        for name, link in self.host.links().items():
+            if link.kind == "veth":
+                self.host.run("ip", "link", "delete", name, check=False)
+        gone = lambda: all(link.kind != "veth" for link in self.host.links().values())  # noqa: E731
+        wait_for("all veths are gone", gone)
+        self.openvswitch.start_ovsdb_server()
+        self.openvswitch.start_ovs_vswitchd()
+
     def wait_until_noticed(self, name: str) -> None:
         """Until ovs-vswitchd has noticed that the device of a veth is gone; each datapath says so in another way."""
 
