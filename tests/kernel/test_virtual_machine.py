@@ -45,6 +45,7 @@ def test_everything_passes_on_the_kernels_datapath(
         [
             *pytest_there,
             "--target=frozen",
+            "--timeout=1200",  # for one test: an emulated processor is ten times as slow
             "--durations=15",
             "--junitxml=/mnt/results.xml",
             *(WHOLE if whole else PART),
