@@ -139,7 +139,7 @@ def test_without_a_built_plugin_it_says_what_to_do_and_changes_nothing(images: l
     empty.mkdir()
     done = run([images[0] / INSTALLER, "--from", empty, destination], check=False)
     assert done.returncode == 1
-    assert "build/binary" in done.stderr
+    assert f"{empty}/ovs does not exist" in done.stderr and "--from DIR" in done.stderr
     assert not destination.exists()
 
 
@@ -156,6 +156,12 @@ def test_a_destination_that_is_a_file_is_refused(images: list[Path], destination
     done = run([images[0] / INSTALLER, destination], check=False)
     assert done.returncode == 1
     assert "is not a folder and cannot be made one" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_no_error(images: list[Path], word: str) -> None:
+    done = run([images[0] / INSTALLER, word])
+    assert done.stdout.startswith("Puts the frozen plugin") and "--from DIR" in done.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["--unknown", "x"], ["one", "two"], ["--from"], [""]])
