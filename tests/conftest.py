@@ -60,7 +60,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Collects the table of `--contract-table`, and leaves out what the kernel's datapath has not."""
+    """Collects the table of `--contract-table`, and leaves out what the kernel's datapath has not.
+
+    A time that is given with --timeout also counts for tests that have a shorter one of their own.
+    """
+    given = config.getoption("--timeout")
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        if given is not None and own is not None and own.args[0] < given:
+            item.add_marker(pytest.mark.timeout(given), append=False)
     if config.getoption("--datapath") == "kernel":
         for item in items:
             if item.get_closest_marker("userspace"):
