@@ -12,6 +12,7 @@ from .inet import format_ip, format_mac, network_of, parse_cidr
 from .netlink import RT_TABLE_MAIN, Netlink
 from .netns import Namespace, is_own
 from .result import Result, parse
+from .vlans import ALL
 from .vswitch import Vswitch
 
 TYPE_CHECKING = False
@@ -78,11 +79,11 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     for key, value in attachment.identity.items():
         _same(f"external_ids:{key} of port {name!r}", value, state.port.external_ids.get(key))
     _same(f"bridge of port {name!r}", config.bridge, state.bridge)
-    _same(f"VLAN of port {name!r}", config.vlan, state.port.tag)
-    mode = "access" if config.vlan is not None else None
-    _same(f"VLAN mode of port {name!r}", mode, state.port.vlan_mode)
-    _same(f"trunks of port {name!r}", [], state.port.trunks)
-    _same(f"cvlans of port {name!r}", [], state.port.cvlans)
+    vlans = config.vlans or ALL
+    _same(f"VLAN of port {name!r}", vlans.tag, state.port.tag)
+    _same(f"VLAN mode of port {name!r}", vlans.vlan_mode, state.port.vlan_mode)
+    _same(f"trunks of port {name!r}", vlans.trunks, sorted(state.port.trunks))
+    _same(f"cvlans of port {name!r}", vlans.cvlans, sorted(state.port.cvlans))
     expected_type = "internal" if config.interface_type == "internal" else ""
     _same(f"type of interface {name!r}", expected_type, state.port.interface_type)
     if state.error:

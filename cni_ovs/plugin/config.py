@@ -11,12 +11,14 @@ import posix
 from . import forms, log
 from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
 from .inet import parse_mac
-from .jsontext import encode
+from .jsontext import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from .vlans import Vlans
 
 DEFAULT_SOCKET = "unix:/var/run/openvswitch/db.sock"
 DEFAULT_TIMEOUT = 30.0
@@ -25,13 +27,14 @@ DEFAULT_TIMEOUT = 30.0
 _KNOWN = frozenset(
     {
         *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
-        *("bridge", "interface_type", "vlan", "mtu", "ofport_request", "external_ids", "ipam", "dns"),
+        *("bridge", "interface_type", "vlan", "trunk", "vlan_mode", "cvlans", "mtu", "ofport_request"),
+        *("external_ids", "ipam", "dns"),
         *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
     }
 )
 # Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
-_LATER = ("trunk", "vlan_mode", "cvlans", "configuration_path", "deviceID")
+_LATER = ("configuration_path", "deviceID")
 _FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
 
@@ -45,7 +48,7 @@ class NetworkConfig:
         values: the same, decoded.
         bridge: name of the bridge; "" only in DEL and GC, which do not need it.
         interface_type: "veth" or "internal".
-        vlan: access VLAN, or None for a trunk of all VLANs.
+        vlans: None for a port that is a trunk of all VLANs, as Open vSwitch makes it; not read for DEL and GC.
         mtu, ofport_request: None leaves them to the kernel and to Open vSwitch.
         mac: six bytes, or None.
         socket_file: "unix:PATH" or "tcp:HOST:PORT" of ovsdb-server.
@@ -60,7 +63,7 @@ class NetworkConfig:
 
     __slots__ = (
         "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mtu", "name",
-        "ofport_request", "pod", "prev_result", "raw", "socket_file", "timeout", "values", "vlan",
+        "ofport_request", "pod", "prev_result", "raw", "socket_file", "timeout", "values", "vlans",
     )  # fmt: skip
 
     bridge: str
@@ -79,7 +82,7 @@ class NetworkConfig:
     socket_file: str
     timeout: float
     values: dict[str, Any]
-    vlan: int | None
+    vlans: Vlans | None
 
     @property
     def valid_attachments(self) -> list[tuple[str, str]] | None:
@@ -121,7 +124,7 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     if "plugins" in values and not lenient:
         hint = "a runtime gives each plugin its own part of it"
         raise CniError(INVALID_CONFIG, "this is a network configuration list: it has 'plugins'", hint)
-    reader = _Reader(values, lenient)
+    reader = Reader(values, lenient)
     config = NetworkConfig()
     config.raw = raw
     config.values = values
@@ -135,24 +138,28 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, forms.timeout)
     config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
     ipam = reader.read("ipam", {}, forms.mapping)
-    config.ipam_type = _Reader(ipam, lenient, "ipam.").read("type", None, forms.ipam_type)
+    config.ipam_type = Reader(ipam, lenient, "ipam.").read("type", None, forms.ipam_type)
     if ipam and config.ipam_type is None and not lenient:  # as with other plugins no error
         log.warning("'ipam' has no 'type', so no IPAM plugin is asked: the attachment gets no address")
     config.dns = reader.read("dns", {}, forms.mapping)
     config.prev_result = reader.read("prevResult", None, forms.mapping)
     arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
-    _parse_port(reader, config)
+    _parse_port(reader, values, config)
     config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
     reader.attempt(None, lambda: _refuse_later(values, arguments))
     return config
 
 
-def _parse_port(reader: _Reader, config: NetworkConfig) -> None:
+def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -> None:
     """The keys that describe the port and its device."""
     config.bridge = reader.read("bridge", "", forms.bridge, required=True)
     config.interface_type = reader.read("interface_type", "veth", forms.interface_type)
-    config.vlan = reader.read("vlan", None, forms.integer(0, 4094))
+    config.vlans = None
+    if not reader.lenient and any(lookup(values, key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
+        from . import vlans  # noqa: PLC0415 - start-up time, for a port without them
+
+        config.vlans = vlans.read(reader)
     config.mtu = reader.read("mtu", None, forms.integer(68, 65535, zero_is_none=True))
     config.ofport_request = reader.read("ofport_request", None, forms.integer(1, 65279, zero_is_none=True))
     config.external_ids = reader.read("external_ids", {}, forms.external_ids)
@@ -165,7 +172,7 @@ def _parse_port(reader: _Reader, config: NetworkConfig) -> None:
         )
 
 
-class _Reader:
+class Reader:
     """Reads keys of an object, and decides what becomes of a wrong value.
 
     Args:
@@ -176,7 +183,7 @@ class _Reader:
 
     def __init__(self, values: dict[str, Any], lenient: bool, prefix: str = "") -> None:
         self._values = values
-        self._lenient = lenient
+        self.lenient = lenient
         self._prefix = prefix
 
     def read(self, key: str, default: Any, convert: Callable[[Any], Any], *, required: bool = False) -> Any:
@@ -201,19 +208,10 @@ class _Reader:
         try:
             return work()
         except CniError as error:
-            if not self._lenient:
+            if not self.lenient:
                 raise
             log.warning(f"ignored: {error.msg}")
             return default
-
-
-def shown(value: Any) -> str:
-    """A value as JSON for a message, shortened if it is long."""
-    try:
-        text = encode(value)
-    except RecursionError:
-        return "a value that is nested too deeply"
-    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _configure_log(level: str, path: str | None) -> None:

@@ -62,13 +62,14 @@ class Insertion(Vswitch):
         self._question: int | None = None  # that for the OpenFlow number
         self._inserted: str | None = None  # UUID of the Port row that was sent
         self.has_many_ports = False
+        self._customer_vlans = config.vlans is not None and config.vlans.cvlans
         name = attachment.port_name
         self._preparation = self._send(
             count("Interface"),
             select_bridge(config.bridge),
             select_ports([["name", "==", name]]),
             select_type(name),
-            select("Open_vSwitch", [], ["next_cfg", "cur_cfg"]),
+            select("Open_vSwitch", [], ["next_cfg", "cur_cfg", *(["other_config"] if self._customer_vlans else [])]),
             *select_suspects(),
         )
 
@@ -76,7 +77,8 @@ class Insertion(Vswitch):
         """The datapath type of the port's bridge, and the port that has its name already.
 
         Raises:
-            CniError: BRIDGE_NOT_FOUND; TRY_AGAIN_LATER, when ovs-vswitchd has not done earlier changes in time.
+            CniError: BRIDGE_NOT_FOUND; INVALID_CONFIG, for `cvlans` that would not be seen; TRY_AGAIN_LATER, when
+                ovs-vswitchd has not done earlier changes in time.
         """
         counted, *selected = self._results(self._preparation)
         bridges, ports, interfaces, counters, *found = [result["rows"] for result in selected]
@@ -86,6 +88,10 @@ class Insertion(Vswitch):
             raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")
         if not bridges:
             raise bridge_not_found(self._config.bridge)
+        if self._customer_vlans:
+            from . import vlans  # noqa: PLC0415 - start-up time, for something rare
+
+            vlans.refuse_unseen_customer_vlans(dict(counters[0]["other_config"][1]))
         # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
         # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
         # report the old OpenFlow number for it.
@@ -114,9 +120,8 @@ class Insertion(Vswitch):
             "interfaces": ["named-uuid", "interface"],
             "external_ids": map_of({**self._config.external_ids, **self._attachment.external_ids}),
         }
-        if self._config.vlan is not None:
-            port["tag"] = self._config.vlan
-            port["vlan_mode"] = "access"
+        if self._config.vlans is not None:
+            port |= self._config.vlans.columns()
         this_bridge = [["name", "==", self._config.bridge]]
         # The row's UUID is chosen here (ovsdb-server(7) section 5.2.1), so that it can be removed again without waiting
         # for an answer to this.

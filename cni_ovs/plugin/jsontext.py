@@ -85,6 +85,15 @@ def encode(value: Any) -> str:
 # behind the end is an IndexError, which decode_first turns into words.
 
 
+def shown(value: Any) -> str:
+    """A value as JSON for a message, shortened if it is long."""
+    try:
+        text = encode(value)
+    except RecursionError:
+        return "a value that is nested too deeply"
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 def _value(text: str, at: int) -> tuple[Any, int]:
     first = text[at]
     if first == '"':

@@ -12,7 +12,6 @@ from _socket import AF_INET, AF_INET6, AF_UNIX, SO_ERROR, SO_SNDTIMEO, SOCK_CLOE
 from errno import EAGAIN, EINPROGRESS
 
 from . import jsontext
-from .config import shown
 from .deadline import READABLE, WRITABLE, Deadline
 from .errors import DATABASE_REFUSED, TRY_AGAIN_LATER, CniError
 
@@ -40,7 +39,7 @@ class TransactionError(CniError):
 
 def unknown_form(answer: Any) -> CniError:
     """The error for an answer to a transaction that is none. It does not say that nothing was done."""
-    return CniError(DATABASE_REFUSED, "Open vSwitch's database gave an answer of unknown form", shown(answer))
+    return CniError(DATABASE_REFUSED, "Open vSwitch's database gave an answer of unknown form", jsontext.shown(answer))
 
 
 class Client:
@@ -118,7 +117,7 @@ class Client:
             self._read()
         reply = self._replies.pop(request)
         if reply.get("error") is not None:
-            raise TransactionError("the request was not understood", shown(reply["error"]))
+            raise TransactionError("the request was not understood", jsontext.shown(reply["error"]))
         return reply.get("result")
 
     def call(self, method: str, params: list[Any]) -> Any:

@@ -185,7 +185,7 @@ def _decode(raw: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise CniError(DECODING_FAILURE, f"the network configuration is not valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise CniError(DECODING_FAILURE, f"the network configuration must be an object: {network_config.shown(values)}")
+        raise CniError(DECODING_FAILURE, f"the network configuration must be an object: {jsontext.shown(values)}")
     return values
 
 
@@ -196,7 +196,7 @@ def _check_name(values: dict[str, Any]) -> None:
     if not isinstance(name, str) or not is_identifier(name):
         raise CniError(
             INVALID_CONFIG,
-            f"invalid network name: {network_config.shown(name)}",
+            f"invalid network name: {jsontext.shown(name)}",
             "'name' must begin with a letter or digit, and go on with letters, digits, '_', '.' and '-'",
         )
 
@@ -206,12 +206,12 @@ def _check_version(invocation: Invocation, values: dict[str, Any]) -> None:
     if version is None or version == "":
         version = "0.1.0"  # the first version had no such key
     if not isinstance(version, str):
-        raise CniError(DECODING_FAILURE, f"'cniVersion' must be a string: {network_config.shown(version)}")
+        raise CniError(DECODING_FAILURE, f"'cniVersion' must be a string: {jsontext.shown(version)}")
     if version not in SUPPORTED_VERSIONS:
         raise CniError(
             INCOMPATIBLE_VERSION,
             "incompatible CNI versions",
-            f"config is {network_config.shown(version)}, plugin supports {list(SUPPORTED_VERSIONS)}",
+            f"config is {jsontext.shown(version)}, plugin supports {list(SUPPORTED_VERSIONS)}",
         )
     invocation.version = version
     since = _COMMANDS[invocation.command][1]

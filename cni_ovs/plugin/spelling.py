@@ -11,10 +11,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` most likely stands for, whatever the case.
 
     That is the one which the fewest typing mistakes turn into it, of those that begin with it or that it begins with
-    (`vlan_tag`), or that take no more mistakes than two fifths of its characters. None if there is no such word.
+    (`vlan_tag`), or that take no more mistakes than two fifths of its characters. Of two that are as near it is the one
+    with the same first letter, which is seldom mistaken. None if there is no such word.
     """
     allowed = max(1, len(word) * 2 // 5)
-    found: list[tuple[int, str]] = []
+    found: list[tuple[int, bool, str]] = []
     for other in known:
         one, two = word.lower(), other.lower()
         mistakes = abs(len(one) - len(two))
@@ -24,8 +25,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
             mistakes = _mistakes(one, two)
             if mistakes > allowed:
                 continue
-        found.append((mistakes, other))
-    return min(found)[1] if found else None
+        found.append((mistakes, one[:1] != two[:1], other))
+    return min(found)[2] if found else None
 
 
 def _mistakes(one: str, other: str) -> int:

@@ -44,7 +44,7 @@ START_VSWITCHD = "start it: systemctl start openvswitch-switch"
 # The columns that are read, and whether a value is one of them (ovs-vswitchd.conf.db(5)).
 _COLUMNS: dict[str, Callable[[Any], bool]] = {
     "_uuid": is_uuid,
-    "external_ids": is_map,
+    **dict.fromkeys(("external_ids", "other_config"), is_map),
     **dict.fromkeys(("name", "type", "datapath_type"), is_text),
     **dict.fromkeys(("next_cfg", "cur_cfg"), is_integer),
     **dict.fromkeys(("datapath_id", "error", "vlan_mode"), lambda value: is_optional(is_text, value)),

@@ -38,6 +38,7 @@ class Expected:
 
     kind: str = "veth"
     tag: int | None = None
+    trunks: tuple[int, ...] = ()
     mtu: int = 1500
     addresses: tuple[str, ...] = ()
     routes: dict[str, str] = field(default_factory=dict)  # destination -> gateway
@@ -47,6 +48,7 @@ class Expected:
 EXPECTED = {
     "layer2.conflist": Expected(),
     "vlan-access.conflist": Expected(tag=100, addresses=("10.100.0.10/24",)),
+    "trunk.conflist": Expected(tag=100, trunks=(7, *range(200, 210))),
     "dual-stack.conflist": Expected(
         addresses=("10.101.0.2/24", "fd00:101::2/64"),
         routes={"0.0.0.0/0": "10.101.0.1", "10.200.0.0/16": "10.101.0.254", "::/0": "fd00:101::1"},
@@ -130,6 +132,7 @@ def assert_as_expected(chain: Chain, node: Node, expected: Expected) -> None:
     port = ports[0]
     assert port["name"] in node.openvswitch.port_names(BRIDGE)
     assert port["tag"] == ([] if expected.tag is None else expected.tag)
+    assert port["trunks"] == list(expected.trunks)
     interface = node.openvswitch.row("Interface", port["name"])
     assert interface["type"] == ("internal" if expected.kind == "internal" else "")
 

@@ -39,7 +39,6 @@ DEFAULTS: Json = {
     "name": "n",
     "bridge": "br1",
     "interface_type": "veth",
-    "vlan": None,
     "mtu": None,
     "mac": None,
     "ofport_request": None,
@@ -63,8 +62,6 @@ VALID: list[tuple[Json, str, Any]] = [
     ({"interface_type": ""}, "interface_type", "veth"),
     ({"interface_type": "system"}, "interface_type", "veth"),
     ({"interface_type": "internal"}, "interface_type", "internal"),
-    ({"vlan": 0}, "vlan", 0),
-    ({"vlan": 4094}, "vlan", 4094),
     ({"mtu": 68}, "mtu", 68),
     ({"mtu": 65535}, "mtu", 65535),
     ({"mtu": 0}, "mtu", None),  # a Go client's missing value
@@ -128,7 +125,7 @@ def test_a_key_may_be_written_in_another_case(keys: Json, attribute: str, expect
 
 
 def test_a_key_in_its_own_case_comes_first() -> None:
-    assert parse({"VLAN": 1, "vlan": 2, "Vlan": 3}).vlan == 2
+    assert parse({"MTU": 1001, "mtu": 1002, "Mtu": 1003}).mtu == 1002
 
 
 @pytest.mark.parametrize("key", [key for key in DEFAULTS if key not in ("name", "bridge")])
@@ -165,6 +162,11 @@ PLACES = ["", "127.0.0.1", "127.0.0.1:", ":6640", "127.0.0.1:0", "127.0.0.1:6553
 PLACES += ["db.example.com:6640", "::1:6640", "[::1]", "[127.0.0.1]:6640", "[::1:6640", "127.0.0.1:\uff16\uff16"]
 PLACES += ["127.0.0.1:06553511", "127.0.0.1:00000165536", "[fe80::1%eth0]:6640", "127.0.0.1:6640:6640"]
 RECORDED = ["owner", "contNetwork", "contID", "contIface", "contNetns", "contPodUid", "contPodName", "contPodNamespace"]
+NO_VLANS: list[Any] = [-1, 4095, 1.0, "5", True, [], {}, 1 << 70]
+WRONG_VLANS: list[Any] = [1, "5", {}, {"id": 1}, True, [1], ["1"], [None], [{}], [[]], [{"id": None}], [{"ID": "1"}]]
+WRONG_VLANS += [[{"id": number}] for number in NO_VLANS]
+WRONG_VLANS += [[{"id": 5}, other] for other in ({"minID": 0}, {"maxID": 9}, {"id": 6, "minID": 7}, {"vlan": 7})]
+WRONG_VLANS += [[{"minID": -1, "maxID": 5}], [{"minID": 1, "maxID": 4095}], [{"minID": 1, "maxID": "2"}]]
 ITEMS: list[Any] = [1, "c", [], {}, {"containerID": "c"}, {"ifname": "e"}, {"containerID": 1, "ifname": "e"}]
 # Key, what the message says is allowed, and values.
 REFUSED: list[tuple[str, str, list[Any]]] = [
@@ -172,7 +174,10 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("bridge", "the name of an Open vSwitch bridge", ["", "a/b", "b" * 256]),
     ("bridge", "control characters", ["br\n1", "br\ud800"]),
     ("interface_type", "veth (also '' or system) or internal", ["dpdk", "VETH", 1, [], {}, True]),
-    ("vlan", "integer from 0 to 4094", [-1, 4095, 1.0, "5", True, [], {}, 1 << 70]),
+    ("vlan", "integer from 0 to 4094", NO_VLANS),
+    ("vlan_mode", "access, trunk, native-tagged, native-untagged, dot1q-tunnel", ["ACCESS", "none", 1, [], {}, True]),
+    *((key, "numbers from 0 to 4094", WRONG_VLANS) for key in ("trunk", "cvlans")),
+    *((key, "minID must not be above maxID", [[{"minID": 3, "maxID": 2}]]) for key in ("trunk", "cvlans")),
     ("mtu", "integer from 68 to 65535", [-1, 67, 65536, 1500.0, "1500", False, [1500]]),
     ("ofport_request", "integer from 1 to 65279", [-1, 65280, 1.5, "1", True]),
     ("socket_file", TEXT, [1, [], {"unix": "/x"}, True]),
@@ -250,10 +255,6 @@ def test_a_log_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
 
 
 LATER: list[tuple[Json, str, str, Any]] = [
-    ({"trunk": [{"id": 7}]}, "", "trunk", [{"id": 7}]),
-    ({"TRUNK": [{"id": 7}]}, "", "trunk", [{"id": 7}]),
-    ({"vlan_mode": "access"}, "", "vlan_mode", "access"),
-    ({"cvlans": [{"minID": 1, "maxID": 2}]}, "", "cvlans", [{"minID": 1, "maxID": 2}]),
     ({"configuration_path": "/etc/x.conf"}, "", "configuration_path", "/etc/x.conf"),
     ({"deviceID": "0000:03:02.0"}, "", "deviceID", "0000:03:02.0"),
     ({"args": {"cni": {"ovnPort": "p"}}}, "", "ovnPort", "p"),
@@ -270,17 +271,17 @@ def test_a_key_of_later_work_is_refused_naming_key_and_value(keys: Json, cni_arg
     assert json.dumps(value) in error.msg
 
 
-@pytest.mark.parametrize("keys", [{"trunk": []}, {"vlan_mode": ""}, {"cvlans": None}, {"deviceID": ""}])
-def test_an_empty_key_of_later_work_means_nothing(keys: Json) -> None:
-    assert parse(keys).vlan is None
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_key_of_later_work_means_nothing(value: str | None) -> None:
+    parse({"deviceID": value})
 
 
 # DEL and GC
 
+UNREAD = ("vlan", "vlan_mode", "trunk", "cvlans")
 
-@pytest.mark.parametrize(
-    ("name", "value", "allowed"), [entry for entry in WRONG if not entry[0].startswith("cni.dev/")]
-)
+
+@pytest.mark.parametrize(("name", "value", "allowed"), [entry for entry in WRONG if entry[0] not in UNREAD])
 def test_leniently_a_wrong_value_is_logged_and_replaced_by_its_default(
     name: str, value: Any, allowed: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,7 +308,12 @@ def test_leniently_wrong_arguments_are_logged_and_ignored(cni_args: str, capfd: 
 
 def test_leniently_a_wrong_key_does_not_spoil_the_others() -> None:
     config = parse({"vlan": -1, "mtu": 1400, "log_level": 0, "ipam": {"type": "static"}, "bridge": ...}, lenient=True)
-    assert (config.vlan, config.mtu, config.ipam_type, config.bridge) == (None, 1400, "static", "")
+    assert (config.vlans and config.vlans.tag, config.mtu, config.ipam_type, config.bridge) == (
+        None,
+        1400,
+        "static",
+        "",
+    )
 
 
 @pytest.mark.parametrize("lenient", [False, True])

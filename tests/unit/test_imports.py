@@ -33,6 +33,7 @@ CHANGING = {f"cni_ovs.plugin.{name}" for name in ("vswitch", "ovsdb", "at_work",
 ENTERING = {"cni_ovs.plugin.setns"}  # a sandbox
 DELETE = {"cni_ovs.plugin.delete"}
 RETURNING = {"cni_ovs.plugin.detaching"}  # an address
+VLANS = {"cni_ovs.plugin.vlans"}
 ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "insertion", "result")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
 
@@ -172,7 +173,8 @@ def test_del_loads_only_what_is_listed() -> None:
 def test_the_other_commands_load_only_what_is_listed(command: str) -> None:
     own = {"STATUS": "status", "CHECK": "check", "GC": "gc"}[command]
     loaded = loaded_by(imported("main", "protocol", own))
-    assert_only(loaded, ADD, CHANGING, {f"cni_ovs.plugin.{own}"}, DELETE | RETURNING if command == "GC" else set())
+    others = {"GC": DELETE | RETURNING, "CHECK": VLANS}.get(command, set())
+    assert_only(loaded, ADD, CHANGING, {f"cni_ovs.plugin.{own}"}, others)
 
 
 @pytest.mark.parametrize(("command", "code"), [("ADD", 4), ("DEL", 11), ("STATUS", 50)])
@@ -183,6 +185,7 @@ def test_carrying_out_a_command_loads_no_more_than_importing_it(
     # Even where it ends with an error: only mistakes in the configuration may cost more.
     loaded = loaded_by(invoked(command, EVERY_KEY | ipam, f'"code": {code},'))
     own = {"STATUS": {"cni_ovs.plugin.status"}, "DEL": DELETE}.get(command, set())
+    own = own if command == "DEL" else own | VLANS  # which matter nothing to DEL
     assert_only(loaded, ADD, CHANGING, IPAM, own, RETURNING if command == "DEL" and ipam else set())
 
 
