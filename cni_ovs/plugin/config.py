@@ -28,13 +28,13 @@ _KNOWN = frozenset(
     {
         *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
         *("bridge", "interface_type", "vlan", "trunk", "vlan_mode", "cvlans", "mtu", "ofport_request"),
-        *("external_ids", "ipam", "dns"),
+        *("external_ids", "ipam", "dns", "configuration_path"),
         *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
     }
 )
 # Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
-_LATER = ("configuration_path", "deviceID")
+_LATER = ("deviceID",)
 _FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
 
@@ -44,7 +44,7 @@ class NetworkConfig:
 
     Attributes:
         name: of the network.
-        raw: the whole configuration as the runtime sent it; an IPAM plugin receives it unchanged.
+        raw: the whole configuration, which an IPAM plugin receives: unchanged, unless a flat file fills it up.
         values: the same, decoded.
         bridge: name of the bridge; "" only in DEL and GC, which do not need it.
         interface_type: "veth" or "internal".
@@ -125,6 +125,12 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
         hint = "a runtime gives each plugin its own part of it"
         raise CniError(INVALID_CONFIG, "this is a network configuration list: it has 'plugins'", hint)
     reader = Reader(values, lenient)
+    flat_file = reader.read("configuration_path", "", forms.flat_file) or _usual_flat_file()
+    if flat_file:
+        from . import flatfile  # noqa: PLC0415 - start-up time, for a node without one
+
+        values, raw, filled = reader.attempt((values, raw, []), lambda: flatfile.fill_up(values, raw, flat_file))
+        reader = Reader(values, lenient, files=dict.fromkeys(filled, flat_file))
     config = NetworkConfig()
     config.raw = raw
     config.values = values
@@ -134,11 +140,10 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     reader.attempt(None, lambda: _configure_log(log_level, log_file))
     if not lenient:  # first, because a wrong name may be why another key is missing
         _report_unknown(values)
-        _report_flat_file()
     config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, forms.timeout)
     config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
     ipam = reader.read("ipam", {}, forms.mapping)
-    config.ipam_type = Reader(ipam, lenient, "ipam.").read("type", None, forms.ipam_type)
+    config.ipam_type = reader.inside("ipam", ipam).read("type", None, forms.ipam_type)
     if ipam and config.ipam_type is None and not lenient:  # as with other plugins no error
         log.warning("'ipam' has no 'type', so no IPAM plugin is asked: the attachment gets no address")
     config.dns = reader.read("dns", {}, forms.mapping)
@@ -172,24 +177,40 @@ def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -
         )
 
 
+def _usual_flat_file() -> str:
+    """The flat file that is at a usual place; "" if there is none."""
+    for path in _FLAT_FILES:
+        if posix.access(path, posix.F_OK):
+            return path
+    return ""
+
+
 class Reader:
     """Reads keys of an object, and decides what becomes of a wrong value.
 
     Args:
         values: the object.
         lenient: log a wrong value, instead of raising.
-        prefix: where the object is, for messages: "ipam.".
+        where: of the object, for messages: "" or "ipam.".
+        files: where values are from that the runtime did not send, by key.
     """
 
-    def __init__(self, values: dict[str, Any], lenient: bool, prefix: str = "") -> None:
+    def __init__(
+        self, values: dict[str, Any], lenient: bool, where: str = "", files: dict[str, str] | None = None
+    ) -> None:
         self._values = values
         self.lenient = lenient
-        self._prefix = prefix
+        self._where = where
+        self._files = files or {}
+
+    def inside(self, key: str, values: dict[str, Any]) -> Reader:
+        """The same for the object that is the value of a key."""
+        return Reader(values, self.lenient, f"{key}.", self._files)
 
     def read(self, key: str, default: Any, convert: Callable[[Any], Any], *, required: bool = False) -> Any:
         """The converted value of a key. `convert` raises ValueError with what is allowed."""
         value = lookup(self._values, key)
-        name = self._prefix + key
+        name = self._where + key
 
         def check() -> Any:
             if value is None:
@@ -199,7 +220,9 @@ class Reader:
             try:
                 return convert(value)
             except ValueError as error:
-                raise CniError(INVALID_CONFIG, f"invalid {name!r}: {shown(value)}: {error}") from error
+                file = lookup(self._files, name.partition(".")[0])
+                named = f"{name!r} in {file}" if file else repr(name)
+                raise CniError(INVALID_CONFIG, f"invalid {named}: {shown(value)}: {error}") from error
 
         return self.attempt(default, check)
 
@@ -296,12 +319,6 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
 
 # How many unknown keys are worth a line and a guess each.
 _REPORTED = 20
-
-
-def _report_flat_file() -> None:
-    for path in _FLAT_FILES:
-        if posix.access(path, posix.F_OK):
-            log.warning(f"{path} (ovs-cni's) is not supported and is ignored; put its values into the configuration")
 
 
 def _report_unknown(values: dict[str, Any]) -> None:

@@ -165,6 +165,11 @@ def log_level(value: Any) -> str:
     return str(value)
 
 
+def flat_file(value: Any) -> str:
+    """An absolute path, or "" for none."""
+    return "" if value == "" else log_file(value)
+
+
 def log_file(value: Any) -> str:
     """An absolute path."""
     path = text(value)

@@ -69,10 +69,6 @@ def test_a_mistake_in_the_configuration_names_key_and_value(node: Node, keys: di
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("trunk", [{"id": 42}]),
-        ("vlan_mode", "native-tagged"),
-        ("cvlans", [{"id": 42}]),
-        ("configuration_path", "/etc/cni/ovs-42.conf"),
         ("deviceID", "0000:42:00.1"),
     ],
 )

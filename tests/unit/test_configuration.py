@@ -199,6 +199,8 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("log_level", "debug, info, warning, error", ["verbose", "INFO", "", 1, [], {}, True]),
     ("log_file", TEXT, [1, []]),
     ("log_file", "absolute path", ["", "log", "./log"]),
+    ("configuration_path", TEXT, [1, []]),
+    ("configuration_path", "absolute path", ["ovs.conf", "./ovs.conf"]),
 ]
 NO_LISTS: list[object] = [{}, "x", 0, False]
 WRONG_ATTACHMENTS = [(value, "must be a list") for value in NO_LISTS]
@@ -255,7 +257,6 @@ def test_a_log_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
 
 
 LATER: list[tuple[Json, str, str, Any]] = [
-    ({"configuration_path": "/etc/x.conf"}, "", "configuration_path", "/etc/x.conf"),
     ({"deviceID": "0000:03:02.0"}, "", "deviceID", "0000:03:02.0"),
     ({"args": {"cni": {"ovnPort": "p"}}}, "", "ovnPort", "p"),
     ({"args": {"cni": {"OvnPort": "p"}}}, "", "ovnPort", "p"),
