@@ -88,9 +88,20 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     _same(f"type of interface {name!r}", expected_type, state.port.interface_type)
     if state.error:
         raise CniError(CHECK_FAILED, f"ovs-vswitchd reports an error for port {name!r}: {state.error}")
+    if config.ovn_port is not None:
+        _check_ovn(vswitch, state.interface_ids, config, name)
     # Not compared with `ofport_request`: Open vSwitch gives another number when the requested one is taken.
     if state.ofport is None or state.ofport < 1:
         raise _differs(f"OpenFlow number of port {name!r}", "a positive number", state.ofport)
+
+
+def _check_ovn(vswitch: Vswitch, interface_ids: dict[str, str], config: NetworkConfig, name: str) -> None:
+    from . import ovn  # noqa: PLC0415 - start-up time, for a port without OVN
+
+    _same(f"external_ids:{ovn.PORT_ID} of interface {name!r}", config.ovn_port, interface_ids.get(ovn.PORT_ID))
+    if ovn.has_bridge(vswitch.external_ids(), config.bridge):
+        for key, value in ovn.INSTALLED.items():
+            _same(f"external_ids:{key} of interface {name!r}", value, interface_ids.get(key))
 
 
 def _find_interface(previous: Result, attachment: Attachment) -> tuple[int, dict[str, Any]]:

@@ -16,9 +16,11 @@ from .jsontext import shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .vlans import Vlans
+
+    T = TypeVar("T")
 
 DEFAULT_SOCKET = "unix:/var/run/openvswitch/db.sock"
 DEFAULT_TIMEOUT = 30.0
@@ -36,6 +38,7 @@ _KNOWN = frozenset(
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
 _LATER = ("deviceID",)
 _FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
+OVN_BRIDGE = "br-int"  # OVN's default
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
 
 
@@ -51,6 +54,7 @@ class NetworkConfig:
         vlans: None for a port that is a trunk of all VLANs, as Open vSwitch makes it; not read for DEL and GC.
         mtu, ofport_request: None leaves them to the kernel and to Open vSwitch.
         mac: six bytes, or None.
+        ovn_port: name of the logical switch port in OVN, or None.
         socket_file: "unix:PATH" or "tcp:HOST:PORT" of ovsdb-server.
         timeout: seconds for the whole command.
         link_wait: seconds that ovs-vswitchd may take for the port, or None for as long as `timeout` allows.
@@ -63,7 +67,7 @@ class NetworkConfig:
 
     __slots__ = (
         "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mtu", "name",
-        "ofport_request", "pod", "prev_result", "raw", "socket_file", "timeout", "values", "vlans",
+        "ofport_request", "ovn_port", "pod", "prev_result", "raw", "socket_file", "timeout", "values", "vlans",
     )  # fmt: skip
 
     bridge: str
@@ -76,6 +80,7 @@ class NetworkConfig:
     mtu: int | None
     name: str
     ofport_request: int | None
+    ovn_port: str | None
     pod: dict[str, str]
     prev_result: dict[str, Any] | None
     raw: bytes
@@ -150,15 +155,19 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.prev_result = reader.read("prevResult", None, forms.mapping)
     arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
-    _parse_port(reader, values, config)
     config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
-    reader.attempt(None, lambda: _refuse_later(values, arguments))
+    config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
+    _parse_port(reader, values, config)
+    reader.attempt(None, lambda: _refuse_later(values))
     return config
 
 
 def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -> None:
     """The keys that describe the port and its device."""
-    config.bridge = reader.read("bridge", "", forms.bridge, required=True)
+    if config.ovn_port is None:
+        config.bridge = reader.read("bridge", "", forms.bridge, required=True)
+    else:
+        config.bridge = reader.read("bridge", OVN_BRIDGE, forms.bridge)
     config.interface_type = reader.read("interface_type", "veth", forms.interface_type)
     config.vlans = None
     if not reader.lenient and any(lookup(values, key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
@@ -273,24 +282,43 @@ def _nested(values: dict[str, Any], *keys: str) -> Any:
 
 def _find_mac(values: dict[str, Any], arguments: dict[str, str]) -> bytes | None:
     """The first of `runtimeConfig.mac`, `args.cni.mac` and MAC in CNI_ARGS."""
-    for where, code, value in (
+    return _first(
+        lambda value: parse_mac(forms.text(value)),
         ("'runtimeConfig.mac'", INVALID_CONFIG, _nested(values, "runtimeConfig", "mac")),
         ("'args.cni.mac'", INVALID_CONFIG, _nested(values, "args", "cni", "mac")),
         ("MAC in CNI_ARGS", INVALID_ENVIRONMENT, arguments.get("MAC")),
-    ):
+    )
+
+
+def _find_ovn_port(values: dict[str, Any], arguments: dict[str, str]) -> str | None:
+    """The first of `args.cni.ovnPort` and OvnPort in CNI_ARGS."""
+    return _first(
+        forms.text,
+        ("'args.cni.ovnPort'", INVALID_CONFIG, _nested(values, "args", "cni", "ovnPort")),
+        ("OvnPort in CNI_ARGS", INVALID_ENVIRONMENT, arguments.get("OvnPort")),
+    )
+
+
+def _first(convert: Callable[[Any], T], *places: tuple[str, int, Any]) -> T | None:
+    """The first value that is not empty, converted; None if there is none.
+
+    Args:
+        convert: raises ValueError with what is allowed.
+        places: where a value is, the code for an error there, and the value.
+    """
+    for where, code, value in places:
         if value is None or value == "":
             continue
         try:
-            return parse_mac(forms.text(value))
+            return convert(value)
         except ValueError as error:
             raise CniError(code, f"invalid {where}: {shown(value)}: {error}") from error
     return None
 
 
-def _refuse_later(values: dict[str, Any], arguments: dict[str, str]) -> None:
-    found = [(key, lookup(values, key)) for key in _LATER]
-    found += [("args.cni.ovnPort", _nested(values, "args", "cni", "ovnPort")), ("OvnPort", arguments.get("OvnPort"))]
-    for key, value in found:
+def _refuse_later(values: dict[str, Any]) -> None:
+    for key in _LATER:
+        value = lookup(values, key)
         if value not in (None, "", [], {}):
             raise CniError(UNSUPPORTED_FIELD, f"{key!r} is not supported: {shown(value)}")
 

@@ -62,14 +62,17 @@ class Insertion(Vswitch):
         self._question: int | None = None  # that for the OpenFlow number
         self._inserted: str | None = None  # UUID of the Port row that was sent
         self.has_many_ports = False
-        self._customer_vlans = config.vlans is not None and config.vlans.cvlans
+        self._customer_vlans = config.vlans is not None and bool(config.vlans.cvlans)
+        more = ["other_config"] if self._customer_vlans else []
+        more += ["external_ids"] if config.ovn_port is not None else []
+        self._is_ovns = False  # the bridge
         name = attachment.port_name
         self._preparation = self._send(
             count("Interface"),
             select_bridge(config.bridge),
             select_ports([["name", "==", name]]),
             select_type(name),
-            select("Open_vSwitch", [], ["next_cfg", "cur_cfg", *(["other_config"] if self._customer_vlans else [])]),
+            select("Open_vSwitch", [], ["next_cfg", "cur_cfg", *more]),
             *select_suspects(),
         )
 
@@ -92,6 +95,10 @@ class Insertion(Vswitch):
             from . import vlans  # noqa: PLC0415 - start-up time, for something rare
 
             vlans.refuse_unseen_customer_vlans(dict(counters[0]["other_config"][1]))
+        if self._config.ovn_port is not None:
+            from . import ovn  # noqa: PLC0415 - start-up time, for a port without OVN
+
+            self._is_ovns = ovn.has_bridge(dict(counters[0]["external_ids"][1]), self._config.bridge)
         # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
         # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
         # report the old OpenFlow number for it.
@@ -115,6 +122,10 @@ class Insertion(Vswitch):
             interface["mtu_request"] = self._config.mtu
         if self._config.ofport_request is not None:
             interface["ofport_request"] = self._config.ofport_request
+        if self._config.ovn_port is not None:
+            from . import ovn  # noqa: PLC0415 - see `prepare`
+
+            interface["external_ids"] = map_of({ovn.PORT_ID: self._config.ovn_port})
         port: dict[str, Any] = {
             "name": name,
             "interfaces": ["named-uuid", "interface"],
@@ -167,11 +178,11 @@ class Insertion(Vswitch):
         )
 
     def finish(self) -> None:
-        """Wait until ovs-vswitchd has given the port an OpenFlow number.
+        """Wait until ovs-vswitchd has given the port an OpenFlow number, and OVN, if the bridge is its own, the flows.
 
         Raises:
-            CniError: as `confirm`; PORT_REFUSED with ovs-vswitchd's own words; TRY_AGAIN_LATER when it gave no answer
-                in time.
+            CniError: as `confirm`; PORT_REFUSED with ovs-vswitchd's own words; TRY_AGAIN_LATER when it, or OVN's
+                ovn-controller, gave no answer in time.
         """
         name = self._attachment.port_name
         self.confirm()
@@ -196,6 +207,19 @@ class Insertion(Vswitch):
             raise CniError(
                 PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {self._config.bridge!r}", str(reason)
             )
+        if self._is_ovns:
+            self._wait_for_ovn()
+
+    def _wait_for_ovn(self) -> None:
+        """Wait until the flows are there without which OVN's bridge forwards nothing for the port."""
+        from . import ovn  # noqa: PLC0415 - see `prepare`
+
+        name = self._attachment.port_name
+        done = [["name", "==", name], ["external_ids", "includes", map_of(ovn.INSTALLED)]]
+        milliseconds = max(1, int(self._patience() * 1000))
+        if not self._succeeds(wait("Interface", done, "==", {"name": name}, milliseconds)):
+            what = f"ovn-controller has not installed logical port {self._config.ovn_port!r} in time"
+            raise CniError(TRY_AGAIN_LATER, what, ovn.HINT)
 
     def withdraw(self, notes: dict[str, str] | None = None) -> int | None:
         """Take back what `begin` sent, however far it came; returns what `remove` returns. `notes` as there."""

@@ -77,13 +77,19 @@ class Port:
 
 
 class PortState:
-    """A port as Open vSwitch has it, for CHECK. `bridge` is None when no bridge holds it."""
+    """A port as Open vSwitch has it, for CHECK.
 
-    __slots__ = ("bridge", "error", "ofport", "port")
+    `bridge` is None when no bridge holds it. `interface_ids` are the external_ids of its interface.
+    """
 
-    def __init__(self, port: Port, bridge: str | None, ofport: int | None, error: str | None) -> None:
+    __slots__ = ("bridge", "error", "interface_ids", "ofport", "port")
+
+    def __init__(
+        self, port: Port, bridge: str | None, ofport: int | None, error: str | None, interface_ids: dict[str, str]
+    ) -> None:
         self.port = port
         self.bridge = bridge
+        self.interface_ids = interface_ids
         self.ofport = ofport
         self.error = error
 
@@ -241,7 +247,7 @@ class Vswitch:
         """A port as Open vSwitch has it; None if there is none of that name."""
         ports, interfaces = self._transact(
             select_ports([["name", "==", name]]),
-            select("Interface", [["name", "==", name]], ["type", "ofport", "error"]),
+            select("Interface", [["name", "==", name]], ["type", "ofport", "error", "external_ids"]),
         )
         if not ports:
             return None
@@ -250,8 +256,15 @@ class Vswitch:
         (bridges,) = self._transact(select("Bridge", [["ports", "includes", this]], ["name"]))
         bridge = bridges[0]["name"] if bridges else None
         if not interfaces:
-            return PortState(port, bridge, None, "its interface row is missing")
-        return PortState(port, bridge, optional(interfaces[0]["ofport"]), optional(interfaces[0]["error"]))
+            return PortState(port, bridge, None, "its interface row is missing", {})
+        (row,) = interfaces
+        ids = dict(row["external_ids"][1])
+        return PortState(port, bridge, optional(row["ofport"]), optional(row["error"]), ids)
+
+    def external_ids(self) -> dict[str, str]:
+        """Those of the Open_vSwitch row."""
+        (rows,) = self._transact(select("Open_vSwitch", [], ["external_ids"]))
+        return dict(rows[0]["external_ids"][1]) if rows else {}
 
     def is_served(self) -> bool:
         """Whether an ovs-vswitchd is running on this database.

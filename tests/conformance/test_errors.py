@@ -79,19 +79,6 @@ def test_a_feature_that_does_not_exist_yet_is_refused_with_key_and_value(node: N
     node.assert_nothing_left()
 
 
-@pytest.mark.contract(27)
-@pytest.mark.parametrize("where", ["CNI_ARGS", "args.cni", "args.cni lower case"])
-def test_an_ovn_port_is_refused_wherever_it_is_named(node: Node, where: str) -> None:
-    pod = node.attachment()
-    if where == "CNI_ARGS":
-        pod.args = "OvnPort=logical42"
-    else:
-        pod.config["args"] = {"cni": {"OvnPort" if where == "args.cni" else "ovnPort": "logical42"}}
-    error = pod.add().error(2)
-    assert "ovnport" in error["msg"].lower() and "logical42" in error["msg"]
-    node.assert_nothing_left()
-
-
 @pytest.mark.contract(27, 11)
 def test_a_missing_bridge_is_reported_at_once_and_with_its_name(node: Node) -> None:
     outcome = node.attachment(bridge="nosuchbridge").add()

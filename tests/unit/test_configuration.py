@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cni_ovs.plugin import config as network_config
-from cni_ovs.plugin import log
+from cni_ovs.plugin import log, ovn
 from cni_ovs.plugin.config import NetworkConfig
 from cni_ovs.plugin.errors import CniError
 from tests.unit.tools import NOWHERE, Json
@@ -258,9 +258,6 @@ def test_a_log_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
 
 LATER: list[tuple[Json, str, str, Any]] = [
     ({"deviceID": "0000:03:02.0"}, "", "deviceID", "0000:03:02.0"),
-    ({"args": {"cni": {"ovnPort": "p"}}}, "", "ovnPort", "p"),
-    ({"args": {"cni": {"OvnPort": "p"}}}, "", "ovnPort", "p"),
-    ({}, "OvnPort=p", "OvnPort", "p"),
 ]
 
 
@@ -275,6 +272,57 @@ def test_a_key_of_later_work_is_refused_naming_key_and_value(keys: Json, cni_arg
 @pytest.mark.parametrize("value", ["", None])
 def test_an_empty_key_of_later_work_means_nothing(value: str | None) -> None:
     parse({"deviceID": value})
+
+
+# OVN
+
+
+@pytest.mark.parametrize(
+    ("keys", "cni_args", "expected"),
+    [
+        ({}, "", None),
+        ({"args": {"cni": {"ovnPort": "a"}}}, "OvnPort=b", "a"),
+        ({"args": {"cni": {"OvnPort": "a"}}}, "", "a"),
+        ({"args": {"cni": {"OVNPORT": ""}}}, "OvnPort=b", "b"),
+        ({"args": {"cni": None}}, "OvnPort=b=c;OvnPort=", None),
+        ({"args": []}, "IgnoreUnknown=1;OvnPort=b=c", "b=c"),
+    ],
+)
+def test_the_logical_port_comes_from_args_cni_and_then_from_cni_args(
+    keys: Json, cni_args: str, expected: str | None
+) -> None:
+    assert parse(keys, cni_args).ovn_port == expected
+
+
+def test_a_port_of_ovn_is_on_ovns_bridge_unless_another_is_named() -> None:
+    assert parse({"bridge": ...}, "OvnPort=a").bridge == "br-int"
+    assert parse({"bridge": "br1"}, "OvnPort=a").bridge == "br1"
+
+
+@pytest.mark.parametrize("value", [1, [], "a\nb"])
+def test_a_logical_port_that_is_none_is_refused(value: Any) -> None:
+    error = refused({"args": {"cni": {"ovnPort": value}}})
+    assert error.code == 7
+    assert "'args.cni.ovnPort'" in error.msg
+    error = refused({}, "OvnPort=a\nb")
+    assert error.code == 4
+    assert "OvnPort in CNI_ARGS" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("external_ids", "expected"),
+    [
+        ({}, False),
+        ({"ovn-remote": "unix:x"}, True),
+        ({"ovn-remote": "unix:x", "ovn-bridge": "br-int"}, True),
+        ({"ovn-remote": "unix:x", "ovn-bridge": "br-other"}, False),
+        ({"ovn-bridge": "br-int"}, False),  # nobody looks after it
+        ({"system-id": "a", "ovn-remote-a": "unix:x", "ovn-bridge-a": "br-int", "ovn-bridge": "br-other"}, True),
+        ({"system-id": "a", "ovn-remote-b": "unix:x"}, False),
+    ],
+)
+def test_which_bridge_is_ovns(external_ids: dict[str, str], expected: bool) -> None:
+    assert ovn.has_bridge(external_ids, "br-int") is expected
 
 
 # DEL and GC
