@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # So: three questions, and 0.3 seconds in all.
 _DAD_QUESTIONS = "3"
 _DAD_LISTEN_MS = "100"
+_SMALLEST_IPV6_MTU = 1280  # RFC 8200 section 5
 
 
 def configure(sandbox: Namespace, link: Link, result: Result, deadline: Deadline) -> None:
@@ -52,6 +53,12 @@ def configure(sandbox: Namespace, link: Link, result: Result, deadline: Deadline
     inside = sandbox.netlink
     families = {parse_cidr(ip["address"])[0] for ip in result.ips}
     has_ipv6 = AF_INET6 in families
+    if has_ipv6 and link.mtu < _SMALLEST_IPV6_MTU:
+        raise CniError(
+            KERNEL_REFUSED,
+            f"interface {link.name!r} cannot have IPv6 addresses: its MTU is {link.mtu}",
+            f"set an 'mtu' of at least {_SMALLEST_IPV6_MTU}, or let IPAM give no IPv6 address",
+        )
     timers = {}
     with sandbox:
         _let_announce(link.name, families)

@@ -37,6 +37,8 @@ _KNOWN = frozenset(
 # Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
 _LATER = ("deviceID",)
+# What others call ours, or where it is with us.
+_CALLED_ELSEWHERE = {"tag": "vlan", "trunks": "trunk", "mac": "runtimeConfig.mac", "ovnport": "args.cni.ovnPort"}
 _FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 OVN_BRIDGE = "br-int"  # OVN's default
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
@@ -143,13 +145,22 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     log_level = reader.read("log_level", "info", forms.log_level)
     log_file = reader.read("log_file", None, forms.log_file)
     reader.attempt(None, lambda: _configure_log(log_level, log_file))
-    if not lenient:  # first, because a wrong name may be why another key is missing
-        _report_unknown(values)
+    unknown = [] if lenient else _report_unknown(values)
+    try:
+        _parse(config, reader, values, cni_args)
+    except CniError as error:
+        # A wrong name may be why another key is missing, and of a command that fails runtimes show no log.
+        error.details = "; ".join(text for text in (error.details, *unknown) if text)
+        raise
+    return config
+
+
+def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_args: str) -> None:
     config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, forms.timeout)
     config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
     ipam = reader.read("ipam", {}, forms.mapping)
     config.ipam_type = reader.inside("ipam", ipam).read("type", None, forms.ipam_type)
-    if ipam and config.ipam_type is None and not lenient:  # as with other plugins no error
+    if ipam and config.ipam_type is None and not reader.lenient:  # as with other plugins no error
         log.warning("'ipam' has no 'type', so no IPAM plugin is asked: the attachment gets no address")
     config.dns = reader.read("dns", {}, forms.mapping)
     config.prev_result = reader.read("prevResult", None, forms.mapping)
@@ -159,7 +170,6 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
     _parse_port(reader, values, config)
     reader.attempt(None, lambda: _refuse_later(values))
-    return config
 
 
 def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -> None:
@@ -349,18 +359,23 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
 _REPORTED = 20
 
 
-def _report_unknown(values: dict[str, Any]) -> None:
+def _report_unknown(values: dict[str, Any]) -> list[str]:
+    """Log the keys that nobody knows; returns what was logged."""
     known = {key.lower() for key in (*_KNOWN, *_LATER)}
     unknown = [key for key in values if key.lower() not in known and not key.startswith("cni.dev/")]
     if not unknown:
-        return
+        return []
     from .spelling import nearest  # noqa: PLC0415 - start-up time, for a mistake that is rare
 
+    found = []
     for key in unknown[:_REPORTED]:
-        close = nearest(key, _KNOWN)
-        log.warning(
+        meant = _CALLED_ELSEWHERE.get(key.lower()) or nearest(key, _KNOWN)
+        found.append(
             f"unknown key {key!r} in the network configuration is ignored"
-            + (f"; did you mean {close!r}?" if close else "")
+            + (f"; did you mean {meant!r}?" if meant else "")
         )
     if len(unknown) > _REPORTED:
-        log.warning(f"and {len(unknown) - _REPORTED} more")
+        found.append(f"and {len(unknown) - _REPORTED} more unknown keys")
+    for text in found:
+        log.warning(text)
+    return found

@@ -230,7 +230,7 @@ def find(name: str, path: str) -> str:
     raise CniError(
         IPAM_FAILED,
         f"IPAM plugin {name!r} is not in CNI_PATH {path!r}",
-        "install it there (Debian: containernetworking-plugins), or correct `ipam.type`",
+        "install it into one of these folders (Debian has its plugins in /usr/lib/cni), or correct `ipam.type`",
     )
 
 

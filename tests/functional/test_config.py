@@ -61,7 +61,8 @@ def test_mtu_of_an_internal_port_is_requested_from_open_vswitch(node: Node, mtu:
 def test_an_mtu_that_is_too_small_for_ipv6_is_an_error_that_leaves_nothing(node: Node) -> None:
     """Linux switches IPv6 off below 1280."""
     pod = node.attachment(mtu=1000, ipam=static("2001:db8:1::2/64"))
-    pod.add().error()
+    error = pod.add().error(103)
+    assert "its MTU is 1000" in error["msg"] and "at least 1280" in error["details"]
     node.assert_nothing_left()
 
 

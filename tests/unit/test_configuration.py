@@ -274,6 +274,29 @@ def test_an_empty_key_of_later_work_means_nothing(value: str | None) -> None:
     parse({"deviceID": value})
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("tag", "vlan"),
+        ("Tag", "vlan"),
+        ("trunks", "trunk"),
+        ("mac", "runtimeConfig.mac"),
+        ("OvnPort", "args.cni.ovnPort"),
+    ],
+)
+def test_the_names_that_others_have_for_them_are_known(key: str, meant: str, capfd: pytest.CaptureFixture[str]) -> None:
+    parse({key: 5})
+    assert f"unknown key {key!r}" in (logged := capfd.readouterr().err) and f"did you mean {meant!r}?" in logged
+
+
+def test_an_error_of_the_configuration_tells_of_unknown_keys_too() -> None:
+    """Of a command that fails, runtimes show no log."""
+    error = refused({"bridge": ..., "brigde": "br1", "vlna": 5})
+    assert "'bridge' is missing" in error.msg
+    assert "unknown key 'brigde'" in error.details and "'bridge'?" in error.details and "'vlan'?" in error.details
+    assert refused({"vlan": 5000}).details == ""
+
+
 # OVN
 
 
@@ -504,7 +527,7 @@ def test_many_unknown_keys_take_no_time_and_few_lines(capfd: pytest.CaptureFixtu
     assert time.monotonic() - started < 1
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "cni-ovs: warning: and 39980 more"
+    assert lines[-1] == "cni-ovs: warning: and 39980 more unknown keys"
 
 
 def test_an_unknown_key_that_is_like_nothing_is_reported_alone(capfd: pytest.CaptureFixture[str]) -> None:
