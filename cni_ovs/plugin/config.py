@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from .mirrors import Wanted
     from .vlans import Vlans
 
     T = TypeVar("T")
@@ -34,6 +35,7 @@ _KNOWN = frozenset(
         *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
     }
 )
+MIRROR_TYPES = ("ovs-mirror-producer", "ovs-mirror-consumer")  # with the key `mirrors` besides (mirrors.py)
 # Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
 # Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
 _LATER = ("deviceID",)
@@ -54,6 +56,8 @@ class NetworkConfig:
         bridge: name of the bridge; "" only in DEL and GC, which do not need it.
         interface_type: "veth" or "internal".
         vlans: None for a port that is a trunk of all VLANs, as Open vSwitch makes it; not read for DEL and GC.
+        type: name of the plugin that is meant; they are all this program.
+        mirrors: only where that is one for mirrors.
         mtu, ofport_request: None leaves them to the kernel and to Open vSwitch.
         mac: six bytes, or None.
         ovn_port: name of the logical switch port in OVN, or None.
@@ -68,8 +72,8 @@ class NetworkConfig:
     """
 
     __slots__ = (
-        "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mtu", "name",
-        "ofport_request", "ovn_port", "pod", "prev_result", "raw", "socket_file", "timeout", "values", "vlans",
+        "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mirrors", "mtu", "name",
+        "ofport_request", "ovn_port", "pod", "prev_result", "raw", "socket_file", "timeout", "type", "values", "vlans",
     )  # fmt: skip
 
     bridge: str
@@ -79,6 +83,7 @@ class NetworkConfig:
     ipam_type: str | None
     link_wait: float | None
     mac: bytes | None
+    mirrors: list[Wanted]
     mtu: int | None
     name: str
     ofport_request: int | None
@@ -88,6 +93,7 @@ class NetworkConfig:
     raw: bytes
     socket_file: str
     timeout: float
+    type: str
     values: dict[str, Any]
     vlans: Vlans | None
 
@@ -142,6 +148,7 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.raw = raw
     config.values = values
     config.name = lookup(values, "name")
+    config.type = lookup(values, "type") or "ovs"
     log_level = reader.read("log_level", "info", forms.log_level)
     log_file = reader.read("log_file", None, forms.log_file)
     reader.attempt(None, lambda: _configure_log(log_level, log_file))
@@ -170,6 +177,10 @@ def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_ar
     config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
     _parse_port(reader, values, config)
     reader.attempt(None, lambda: _refuse_later(values))
+    if config.type in MIRROR_TYPES:
+        from . import mirrors  # noqa: PLC0415 - start-up time, for the plugin that attaches
+
+        config.mirrors = reader.read("mirrors", [], lambda value: mirrors.read(value, config.type), required=True)
 
 
 def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -> None:
@@ -362,6 +373,8 @@ _REPORTED = 20
 def _report_unknown(values: dict[str, Any]) -> list[str]:
     """Log the keys that nobody knows; returns what was logged."""
     known = {key.lower() for key in (*_KNOWN, *_LATER)}
+    if lookup(values, "type") in MIRROR_TYPES:
+        known.add("mirrors")
     unknown = [key for key in values if key.lower() not in known and not key.startswith("cni.dev/")]
     if not unknown:
         return []

@@ -257,6 +257,11 @@ def set_of(value: Any) -> list[Any]:
     return list(value[1]) if isinstance(value, list) else [value]
 
 
+def references(value: Any) -> list[str]:
+    """The UUIDs of a set of references to rows."""
+    return [value[1]] if value[0] == "uuid" else [reference[1] for reference in value[1]]
+
+
 def optional(value: Any) -> Any:
     """The value, or None. OVSDB writes an optional value as itself, or as the empty set when there is none."""
     return None if isinstance(value, list) else value

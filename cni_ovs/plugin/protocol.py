@@ -114,6 +114,10 @@ def _dispatch(invocation: Invocation, read_config: Callable[[], bytes], deadline
 
 def _run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> dict[str, Any] | None:
     # Each imports only what it needs: start-up is most of what a runtime waits for.
+    if config.type in network_config.MIRROR_TYPES:
+        from . import mirrors  # noqa: PLC0415
+
+        return mirrors.run(invocation, config, deadline)
     if invocation.command == "ADD":
         from . import add  # noqa: PLC0415
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from .deadline import Deadline
 
 DATABASE = "Open_vSwitch"
-_NOT_MET = "timed out"  # the error of a transaction with a `wait` that is not met in its time
-_OVS_CNI = "ovs-cni.network.kubevirt.io"
+NOT_MET = "timed out"  # the error of a transaction with a `wait` that is not met in its time
+OVS_CNI = "ovs-cni.network.kubevirt.io"
 USERSPACE = "netdev"
 START_VSWITCHD = "start it: systemctl start openvswitch-switch"
 
@@ -48,8 +48,11 @@ _COLUMNS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "type", "datapath_type"), is_text),
     **dict.fromkeys(("next_cfg", "cur_cfg"), is_integer),
     **dict.fromkeys(("datapath_id", "error", "vlan_mode"), lambda value: is_optional(is_text, value)),
-    **dict.fromkeys(("ofport", "tag"), lambda value: is_optional(is_integer, value)),
+    **dict.fromkeys(("ofport", "output_vlan", "tag"), lambda value: is_optional(is_integer, value)),
     **dict.fromkeys(("cvlans", "trunks"), lambda value: is_set_of(is_integer, value)),
+    **dict.fromkeys(
+        ("mirrors", "output_port", "select_dst_port", "select_src_port"), lambda value: is_set_of(is_uuid, value)
+    ),
 }
 
 # How long the answer of ovs-vswitchd's control socket may take. It answers in a millisecond when it is well.
@@ -139,7 +142,7 @@ class Vswitch:
         found = list({port.uuid: port for port in (*recorded, *ours)}.values())
         if found or not attachment.netns:
             return found, foreign
-        ovs_cni = {"owner": _OVS_CNI, "contNetns": attachment.netns, "contIface": attachment.ifname}
+        ovs_cni = {"owner": OVS_CNI, "contNetns": attachment.netns, "contIface": attachment.ifname}
         return self._ports([["external_ids", "includes", map_of(ovs_cni)]])[0], foreign
 
     def ports_named(self, names: list[str], owner_and_network: dict[str, str]) -> list[Port]:
@@ -182,7 +185,7 @@ class Vswitch:
         try:
             return True, self._remove_by_uuid([port.uuid for port in ports], notes, map(_is_unchanged, ports))
         except TransactionError as error:
-            if error.error != _NOT_MET:
+            if error.error != NOT_MET:
                 raise
             return False, None
 
@@ -307,7 +310,7 @@ class Vswitch:
         try:
             self._results(self._send(*operations))
         except TransactionError as error:
-            if error.error != _NOT_MET:
+            if error.error != NOT_MET:
                 raise
             return False
         return True

@@ -43,6 +43,7 @@ class Expected:
     addresses: tuple[str, ...] = ()
     routes: dict[str, str] = field(default_factory=dict)  # destination -> gateway
     sysctls: dict[str, str] = field(default_factory=dict)
+    consumes: bool = False  # copies of packets
 
 
 EXPECTED = {
@@ -58,6 +59,8 @@ EXPECTED = {
         addresses=("10.103.0.2/24",),
         sysctls={"net/core/somaxconn": "1024", "net/ipv4/tcp_keepalive_time": "600"},
     ),
+    "mirror-producer.conflist": Expected(addresses=("10.104.0.2/24",)),
+    "mirror-consumer.conflist": Expected(consumes=True),
     "kubernetes/network.yaml": Expected(tag=100, addresses=("10.100.0.10/24",)),
 }
 
@@ -102,7 +105,7 @@ def prepared(network: Json, node: Node) -> Json:
     """The example with what this module's docstring says."""
     network = copy.deepcopy(network)
     for plugin in network["plugins"]:
-        if plugin["type"] == "ovs":
+        if plugin["type"].startswith("ovs"):
             assert plugin["bridge"] == BRIDGE
             plugin["socket_file"] = node.openvswitch.remote
             if "ipam" in plugin:
@@ -177,6 +180,14 @@ def test_a_network_is_called_like_its_file(name: str) -> None:
     assert example(name)["name"] == Path(name).stem
 
 
+def example_of_another(network: Json, expected: Expected) -> Json:
+    """The same; a mirror has one consumer, so another one needs another mirror."""
+    network = copy.deepcopy(network)
+    if expected.consumes:
+        network["plugins"][-1]["mirrors"][0]["name"] = "another"
+    return network
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_example_attaches_two_containers_that_reach_each_other_and_leaves_nothing_when_they_go(
     name: str, node: Node, bridge: str, cni_bin: str
@@ -186,7 +197,7 @@ def test_an_example_attaches_two_containers_that_reach_each_other_and_leaves_not
 
     first = attach(network, node, cni_bin)
     assert_as_expected(first, node, expected)
-    second = attach(network, node, cni_bin)
+    second = attach(example_of_another(network, expected), node, cni_bin)
     for address in expected.addresses:
         assert reaches(second.sandbox, address)
     for chain in (first, second):

@@ -17,6 +17,7 @@ import pytest
 from cni_ovs import __version__
 from tests.support.installer import (
     INSTALLER,
+    MIRROR_PLUGINS,
     age,
     another,
     answers,
@@ -77,7 +78,9 @@ def test_the_plugin_is_installed_with_the_tools_of(real: list[Path], destination
         assert re.fullmatch(rf"\.ovs-{re.escape(__version__)}-[0-9a-f]{{16}}", linked(destination))
         assert answers(destination / "ovs")
         assert (destination / "ovs").stat().st_mode & 0o777 == 0o755
-        assert run(["ls", destination]).stdout.split() == ["ovs"]
+        assert run(["ls", destination]).stdout.split() == ["ovs", "ovs-mirror-consumer", "ovs-mirror-producer"]
+        for name in MIRROR_PLUGINS:
+            assert os.readlink(destination / name) == "ovs" and answers(destination / name)
     assert len(entries(destination)) == 3
 
 
@@ -132,11 +135,11 @@ def test_a_program_copied_by_hand_is_replaced_and_other_files_are_not_touched(
     images: list[Path], destination: Path
 ) -> None:
     destination.mkdir()
-    others = {"bridge", "ovs-mirror-producer", "ovs.conf", ".ovs-notes", ".hidden"}
-    for name in (*others, "ovs"):
+    others = {"bridge", "ovs-mirror", "ovs.conf", ".ovs-notes", ".hidden"}
+    for name in (*others, "ovs", *MIRROR_PLUGINS):  # the latter are ovs-cni's, perhaps
         (destination / name).write_text("not ours\n")
     version = install(images[0], destination)
-    assert answers(destination / "ovs")
+    assert all(answers(destination / name) for name in ("ovs", *MIRROR_PLUGINS))
     assert entries(destination) == sorted([*others, "ovs", version])
     assert all((destination / name).read_text() == "not ours\n" for name in others)
 

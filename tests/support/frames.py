@@ -94,7 +94,22 @@ class Capture:
 def captured(sandbox: Namespace, device: str, folder: Path) -> Iterator[Capture]:
     """While the body runs, tcpdump writes what the device receives."""
     file, said = folder / f"{sandbox.name}.pcap", folder / f"{sandbox.name}.tcpdump"
-    words: list[str | Path] = ["tcpdump", "-Z", "root", "-i", device, "-Q", "in", "-U", "--immediate-mode", "-w", file]
+    # Of whole packets only 32 would fit into what tcpdump has for those that it has not written yet.
+    words: list[str | Path] = [
+        "tcpdump",
+        "-s",
+        "2000",
+        "-Z",
+        "root",
+        "-i",
+        device,
+        "-Q",
+        "in",
+        "-U",
+        "--immediate-mode",
+        "-w",
+        file,
+    ]
     with said.open("wb") as writing:
         process = sandbox.start(*words, stdout=writing)
         try:

@@ -21,6 +21,7 @@ case ${CNI_COMMAND:-} in
     *) echo 'CNI ovs plugin (cni-ovs) 1.2.3, CNI protocol versions supported: none' >&2 ;;
 esac
 """
+MIRROR_PLUGINS = ("ovs-mirror-producer", "ovs-mirror-consumer")
 
 
 def image(folder: Path, *, stand_in: bool = False) -> Path:
@@ -63,8 +64,8 @@ def answers(program: Path) -> bool:
 
 
 def entries(folder: Path) -> list[str]:
-    """Everything in a folder, hidden or not."""
-    return sorted(path.name for path in folder.iterdir())
+    """Everything in a folder, hidden or not, but the links of the plugins for mirrors."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in MIRROR_PLUGINS)
 
 
 def age(version: Path, *, minutes: float) -> None:
