@@ -12,8 +12,8 @@ from .inet import format_ip, format_mac, network_of, parse_cidr
 from .netlink import RT_TABLE_MAIN, Netlink
 from .netns import Namespace, is_own
 from .result import Result, parse
-from .vlans import ALL
-from .vswitch import Vswitch
+from .vlans import ALL, effective_mode
+from .vswitch import OVS_CNI, Vswitch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,17 +42,18 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
-    _check_port(Vswitch(config.socket_file, deadline), attachment, config)
+    port = _check_port(Vswitch(config.socket_file, deadline), attachment, config)
     inside = sandbox.netlink
     index, expected = _find_interface(previous, attachment)
     # Not the MTU of the configuration: before version 1.1.0 a later plugin can change it and has no way to say so.
     name = attachment.ifname
     container = _check_link(inside, name, expected, expected.get("mtu"), f"interface {name!r}")
     if config.interface_type == "internal":
-        _same(f"device of {attachment.ifname!r}", attachment.port_name, container.name)
+        if port == attachment.port_name:  # ovs-cni renames it
+            _same(f"device of {attachment.ifname!r}", port, container.name)
     else:
-        hosts = [i for i in previous.interfaces if i["name"] == attachment.port_name and not i.get("sandbox")]
-        name = attachment.port_name
+        hosts = [i for i in previous.interfaces if i["name"] == port and not i.get("sandbox")]
+        name = port
         _check_link(Netlink(), name, hosts[0] if hosts else {}, config.mtu, f"host interface {name!r}")
     if config.ipam_type is not None:
         _check_addresses(inside, container, previous, index)
@@ -71,17 +72,25 @@ def _same(what: str, expected: object, found: object) -> None:
         raise _differs(what, expected, found)
 
 
-def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> None:
+def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> str:
+    """Verify the port's rows; returns its name, which is another one if ovs-cni has made it."""
     name = attachment.port_name
     state = vswitch.state_of(name)
     if state is None:
+        others = [port.name for port in vswitch.ports_of(attachment)[0] if port.external_ids.get("owner") == OVS_CNI]
+        if others:
+            name = others[0]
+            state = vswitch.state_of(name)
+    if state is None:
         raise CniError(CHECK_FAILED, f"port {name!r} is missing in Open vSwitch")
-    for key, value in attachment.identity.items():
-        _same(f"external_ids:{key} of port {name!r}", value, state.port.external_ids.get(key))
+    if name == attachment.port_name:
+        for key, value in attachment.identity.items():
+            _same(f"external_ids:{key} of port {name!r}", value, state.port.external_ids.get(key))
     _same(f"bridge of port {name!r}", config.bridge, state.bridge)
     vlans = config.vlans or ALL
     _same(f"VLAN of port {name!r}", vlans.tag, state.port.tag)
-    _same(f"VLAN mode of port {name!r}", vlans.vlan_mode, state.port.vlan_mode)
+    found = effective_mode(state.port.vlan_mode, state.port.tag)
+    _same(f"VLAN mode of port {name!r}", effective_mode(vlans.vlan_mode, vlans.tag), found)
     _same(f"trunks of port {name!r}", vlans.trunks, sorted(state.port.trunks))
     _same(f"cvlans of port {name!r}", vlans.cvlans, sorted(state.port.cvlans))
     expected_type = "internal" if config.interface_type == "internal" else ""
@@ -93,6 +102,7 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     # Not compared with `ofport_request`: Open vSwitch gives another number when the requested one is taken.
     if state.ofport is None or state.ofport < 1:
         raise _differs(f"OpenFlow number of port {name!r}", "a positive number", state.ofport)
+    return name
 
 
 def _check_ovn(vswitch: Vswitch, interface_ids: dict[str, str], config: NetworkConfig, name: str) -> None:

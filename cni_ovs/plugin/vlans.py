@@ -87,6 +87,11 @@ def read(reader: Reader) -> Vlans:
     return Vlans(mode, vlan, trunk, reader.read("cvlans", [], _ids))
 
 
+def effective_mode(mode: str | None, tag: int | None) -> str:
+    """The mode of a port for which Open vSwitch is, perhaps, told none."""
+    return mode or ("trunk" if tag is None else "access")
+
+
 def refuse_unseen_customer_vlans(other_config: dict[str, str]) -> None:
     """Refuse customers' VLANs where Open vSwitch does not see them: the port would receive nothing.
 
