@@ -51,7 +51,7 @@ def test_everything_passes_on_the_kernels_datapath(
             *(WHOLE if whole else PART),
         ],
         tmp_path,
-        seconds=4 * 3600 if whole else 400,
+        seconds=4 * 3600 if whole else 900,
     )
     with capsys.disabled():
         print(f"\n{outcome.output}")  # noqa: T201 - the other pytest's report is a part of ours
