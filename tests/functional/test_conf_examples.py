@@ -21,7 +21,7 @@ from tests.runtime.chain import Chain
 from tests.runtime.machine import install_plugin
 from tests.support import ipam
 from tests.support.namespace import Namespace
-from tests.support.node import Node
+from tests.support.node import INTERNAL_KINDS, Node
 from tests.support.plugin import REPOSITORY, Json
 from tests.support.processes import wait_for
 
@@ -142,7 +142,7 @@ def assert_as_expected(chain: Chain, node: Node, expected: Expected) -> None:
     link = chain.sandbox.link("eth0")
     assert link.up
     assert link.mtu == expected.mtu
-    assert link.kind == ("tun" if expected.kind == "internal" else "veth")
+    assert link.kind in (INTERNAL_KINDS if expected.kind == "internal" else ("veth",))
     assert chain.sandbox.address_texts("eth0") == set(expected.addresses)
     gateways = {route.destination: route.gateways for route in chain.sandbox.routes() if route.gateways}
     assert gateways == {destination: (gateway,) for destination, gateway in expected.routes.items()}
