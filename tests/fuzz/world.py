@@ -95,7 +95,7 @@ class Machine:
         self.host, self.inside = Interfaces(), Interfaces()
         self.next_index = 10
         self.tables: dict[str, list[Json]] = {
-            "Open_vSwitch": [{"_uuid": "o", "next_cfg": 7, "cur_cfg": 7}],
+            "Open_vSwitch": [{"_uuid": "o", "next_cfg": 7, "cur_cfg": 7, "external_ids": {}, "other_config": {}}],
             "Bridge": [
                 {
                     "_uuid": "b",
@@ -166,10 +166,11 @@ class Machine:
             return {"error": "constraint violation", "details": "there is one"}
         if table == "Port":
             ids = dict(row["external_ids"][1])
-            more = {key: row[key] for key in ("tag", "vlan_mode") if key in row}
+            more = {key: row[key] for key in ("tag", "trunks", "cvlans", "vlan_mode") if key in row}
             self.tables[table].append(_port(uuid or "?", row["name"], ids) | more)
         else:
-            self.tables[table].append(_interface(row["name"], type=row["type"]))
+            ids = dict(row["external_ids"][1]) if "external_ids" in row else {}
+            self.tables[table].append(_interface(row["name"], type=row["type"], external_ids=ids))
         return {"uuid": ["uuid", uuid or "i"]}
 
     def _settle(self) -> None:
@@ -214,7 +215,8 @@ def _port(uuid: str, name: str, external_ids: dict[str, str]) -> Json:
 
 def _interface(name: str, **columns: Any) -> Json:
     empty: list[Any] = ["set", []]
-    return {"name": name, "type": "", "ofport": empty, "error": empty, "ifindex": 0, "admin_state": "up", **columns}
+    state = {"ofport": empty, "error": empty, "ifindex": 0, "admin_state": "up"}
+    return {"name": name, "type": "", "external_ids": {}, **state, **columns}
 
 
 def _meets(row: Json, where: list[list[Any]]) -> bool:
@@ -245,7 +247,7 @@ def _written(name: str, value: Any) -> Any:
     """A column's value in the notation of RFC 7047."""
     if name == "_uuid":
         return ["uuid", value]
-    return ["map", [list(pair) for pair in value.items()]] if name == "external_ids" else value
+    return ["map", [list(pair) for pair in value.items()]] if name in ("external_ids", "other_config") else value
 
 
 def _sorted(value: Any) -> Any:
