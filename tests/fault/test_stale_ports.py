@@ -238,6 +238,7 @@ def test_nonsense_in_a_claim_harms_nobody(node: Node) -> None:
     assert name not in _names(node)
 
 
+@pytest.mark.userspace  # on the kernel's datapath it keeps its device, and nobody suspects it
 def test_a_path_of_a_process_that_has_ended_does_not_prove_that_an_internal_port_is_stale(private_node: Node) -> None:
     """Another process may be in its namespace still."""
     node = private_node
