@@ -51,10 +51,7 @@ def test_new_attachments_work_beside_ports_of_before_the_reboot_and_remove_them(
     private_node.reboot(*old)
     first, second = (private_node.attached(ipam=private_node.host_local()) for _ in range(2))
     assert first.sandbox.pings(second.addresses[0])
-    if private_node.openvswitch.datapath_type == "system" and private_node.leftovers(keep=[first, second]):
-        # A sweep has a second for its work, in which an emulated processor may not get through it: GC does the rest.
-        kept = [{"containerID": pod.container_id, "ifname": pod.ifname} for pod in (first, second)]
-        first.gc(**{"cni.dev/valid-attachments": kept}).silent()
+    private_node.finish_sweep(keep=[first, second])
     private_node.assert_nothing_left(keep=[first, second])
     for pod in (*old, first, second):
         pod.delete().silent()

@@ -92,11 +92,8 @@ def test_a_living_internal_port_is_kept_although_ovs_vswitchd_has_made_another_d
 def test_all_of_many_stale_ports_go_with_a_few_commands(node: Node) -> None:
     stale = [node.attached(ipam=node.host_local()) for _ in range(9)]
     node.vanish(*stale)
-    new = []
-    for _ in range(len(stale) // 2):  # each has a second for it, which goes further on a faster machine
-        new.append(node.attached(ipam=node.host_local()))
-        if not node.leftovers(keep=new):
-            break
+    new = [node.attached(ipam=node.host_local()) for _ in range(3)]
+    node.finish_sweep(keep=new)
     node.assert_nothing_left(keep=new)
 
 
