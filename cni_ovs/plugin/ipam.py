@@ -94,51 +94,55 @@ class Delegate:
 
         Raises:
             CniError: the plugin's own code, message and details, when it answered with an error; IPAM_FAILED, when
-                it died or printed something else; TRY_AGAIN_LATER, when time was over (it is killed then).
+                it died or printed something else; TRY_AGAIN_LATER, when time was over or a signal stopped us. It is
+                still running then, and has to be brought to its end with `end`.
         """
         answer = b""
         last_words = b""
         watched = {self._stdout, self._stderr, self._process}
-        try:
-            # Its end counts, not the end of its output: something it left running may hold the pipes open.
-            while self._process in watched:
-                doing = f"waiting for IPAM plugin {self.type!r} ({self.command})"
-                ready = {fd for fd, _ in deadline.wait(doing, *((fd, READABLE) for fd in watched))}
-                if self._process in ready:
-                    watched.discard(self._process)
-                    for fd in (self._stdout, self._stderr):
-                        posix.set_blocking(fd, False)  # take what is there, and no more
+        # Its end counts, not the end of its output: something it left running may hold the pipes open.
+        while self._process in watched:
+            doing = f"waiting for IPAM plugin {self.type!r} ({self.command})"
+            ready = {fd for fd, _ in deadline.wait(doing, *((fd, READABLE) for fd in watched))}
+            if self._process in ready:
+                watched.discard(self._process)
                 for fd in (self._stdout, self._stderr):
-                    if fd in ready or self._process not in watched:
-                        data, ended = _read_available(fd, until_empty=self._process not in watched)
-                        if ended:
-                            watched.discard(fd)
-                        if fd == self._stdout:
-                            answer = (answer + data)[: _LARGEST_ANSWER + 1]
-                        else:
-                            last_words = (last_words + data)[-1000:]
-                            log.pass_on(data)
-            status = posix.waitstatus_to_exitcode(posix.waitpid(self._pid, 0)[1])
-            self._pid = 0
-        finally:
-            self._close()
+                    posix.set_blocking(fd, False)  # take what is there, and no more
+            for fd in (self._stdout, self._stderr):
+                if fd in ready or self._process not in watched:
+                    data, ended = _read_available(fd, until_empty=self._process not in watched)
+                    if ended:
+                        watched.discard(fd)
+                    if fd == self._stdout:
+                        answer = (answer + data)[: _LARGEST_ANSWER + 1]
+                    else:
+                        last_words = (last_words + data)[-1000:]
+                        log.pass_on(data)
+        status = posix.waitstatus_to_exitcode(posix.waitpid(self._pid, 0)[1])
+        self._close()
         return self._judge(status, answer, last_words.decode(errors="replace").strip())
 
-    def end(self, deadline: Deadline) -> None:
-        """Let the plugin come to its end, whatever that is; kill it when the time is over.
+    def end(self, deadline: Deadline | None = None) -> None:
+        """If the plugin has not ended yet, let it come to its end, whatever that is; kill it when the time is over.
 
-        Killing it at once could leave an address that no DEL finds: host-local reserves first and records then.
+        Killing it at once, as without a deadline, could leave an address that no DEL finds: host-local first makes the
+        file of an address, and then writes into it whose it is.
         """
-        if self._pid:
-            try:
+        if not self._pid:
+            return
+        try:
+            if deadline is not None:
                 self.finish(deadline)
-            except CniError as error:
-                log.debug(error.msg)
+        except CniError as error:
+            log.debug(error.msg)
+        finally:
+            if self._pid:
+                self._kill()
+                self._close()
 
     def _close(self) -> None:
-        """Kill the plugin and what it started, if it has not ended yet, and close the pipes."""
-        if self._pid:
-            self._kill()
+        """It has ended: forget its number, and close the pipes."""
+        self._pid = 0
         for fd in (self._stdout, self._stderr, self._process):
             posix.close(fd)
 
@@ -152,7 +156,6 @@ class Delegate:
         except CniError:
             pass  # it hangs in the kernel (a dead network file system, say); when we end, it is init's
         posix.waitpid(self._pid, posix.WNOHANG)
-        self._pid = 0
 
     def _judge(self, status: int, answer: bytes, last_words: str) -> Any:
         if len(answer) > _LARGEST_ANSWER:
@@ -183,7 +186,8 @@ def finish_add(delegate: Delegate, deadline: Deadline) -> Result:
     """The addresses that the IPAM plugin has given.
 
     Raises:
-        CniError: as Delegate.finish; IPAM_FAILED, when the answer is no result or has no address.
+        CniError: as Delegate.finish, which may leave it running; IPAM_FAILED, when the answer is no result or has no
+            address.
     """
     answer = delegate.finish(deadline)
     try:
@@ -204,8 +208,16 @@ def run(
     deadline: Deadline,
     instead: Mapping[str, str] | None = None,
 ) -> None:
-    """Start the IPAM plugin for a command whose answer is only success or an error, and wait for it."""
-    Delegate(command, invocation, config, instead).finish(deadline)
+    """Start the IPAM plugin for a command whose answer is only success or an error, and wait for it.
+
+    Raises:
+        CniError: as Delegate.finish; it is killed when time is over, because none of these commands gives an address.
+    """
+    delegate = Delegate(command, invocation, config, instead)
+    try:
+        delegate.finish(deadline)
+    finally:
+        delegate.end()
 
 
 def _is_file(path: str) -> bool:

@@ -126,6 +126,25 @@ def test_sigterm_during_a_hung_ipam_undoes_everything_also_when_sent_twice(node:
     node.assert_nothing_left()
 
 
+@pytest.mark.contract(8)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sigterm_lets_the_ipam_plugin_come_to_its_end_before_the_address_is_returned(node: Node, kind: str) -> None:
+    """host-local makes the file of an address first, and then writes into it whose it is; between, no DEL finds it."""
+    reserved, address = node.folder / "reserved", ScriptedIpam.answer("10.77.0.2/24")
+    pod, ipam = _hanging(node, kind)
+    ipam.act(
+        ADD=f"touch {reserved}; sleep 0.5; echo {pod.container_id} > {reserved}; {address}",
+        DEL=f"grep -q {pod.container_id} {reserved} && rm {reserved}; true",
+    )
+    running = pod.start("ADD")
+    wait_for("ADD waits for the IPAM plugin", lambda: reserved.exists() and len(pod.sandbox.links()) > 1)
+    running.signal(signal.SIGTERM)
+    running.wait(timeout=10).error()
+    assert ipam.calls == ["ADD", "DEL"]
+    assert not reserved.exists()
+    node.assert_nothing_left()
+
+
 @pytest.mark.one_target
 @pytest.mark.contract(8)
 @pytest.mark.parametrize("kind", KINDS)

@@ -516,7 +516,7 @@ class Delegate(ipam.Delegate):
         """What it answered."""
         return self._judge(*world().ipam, "last words")
 
-    def end(self, deadline: deadline.Deadline) -> None:
+    def end(self, deadline: deadline.Deadline | None = None) -> None:
         """It has ended."""
 
 

@@ -55,7 +55,11 @@ class Plugin:
 
     def add(self, seconds: float = 10) -> list[dict[str, Any]]:
         """The addresses that it gives."""
-        return ipam.finish_add(self.start(), Deadline(seconds)).ips
+        delegate = self.start()
+        try:
+            return ipam.finish_add(delegate, Deadline(seconds)).ips
+        finally:
+            delegate.end()
 
     def fail(self, seconds: float = 10) -> CniError:
         """The error of an ADD."""
@@ -366,8 +370,8 @@ def test_what_a_plugin_started_is_killed_with_it(plugin: Plugin) -> None:
     assert gone(plugin.folder / "pid")
 
 
-def test_a_signal_ends_the_wait_and_the_plugin(plugin: Plugin) -> None:
-    plugin.write(f"echo $$ > '{plugin.folder}/pid'; exec sleep 60")
+def test_a_signal_ends_the_wait_but_not_the_plugin_which_may_be_let_to_its_end(plugin: Plugin) -> None:
+    plugin.write(f"echo $$ > '{plugin.folder}/pid'; sleep 0.5; echo done > '{plugin.folder}/done'")
     read, write = os.pipe()
     try:
         delegate = plugin.start()
@@ -378,6 +382,9 @@ def test_a_signal_ends_the_wait_and_the_plugin(plugin: Plugin) -> None:
     finally:
         os.close(read)
         os.close(write)
+    assert not (plugin.folder / "done").exists()
+    delegate.end(Deadline(10))
+    assert (plugin.folder / "done").exists()
     assert gone(plugin.folder / "pid")
 
 
