@@ -18,20 +18,20 @@ _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 
 # Message types and flags
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWLINKPROP = 108
-_REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
+_REQUEST, _ACK, DUMP, EXCL, CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _DUMP_INTERRUPTED, _ACK_TLVS = 0x10, 0x200
 # Groups of notifications, for Netlink(watch=…)
 WATCH_LINKS, WATCH_IPV6_ADDRESSES = 0x1, 0x100
 
 # Attributes
-_NESTED = 0x8000
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
+NESTED = 0x8000
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
 _IFLA_EXT_MASK, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 29, 52, 53
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE = 1, 4, 5, 6, 8, 9, 15
@@ -126,20 +126,27 @@ class Route:
         self.scope = scope
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+# What tc.py needs too
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """An attribute, padded (netlink(7))."""
     length = 4 + len(value)
     return _struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
 
 
-def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode(errors="surrogateescape") + b"\0")
+def text(kind: int, value: str) -> bytes:
+    """An attribute that is a text."""
+    return attribute(kind, value.encode(errors="surrogateescape") + b"\0")
 
 
-def _u32(kind: int, value: int) -> bytes:
-    return _attribute(kind, _struct.pack("=I", value))
+def u32(kind: int, value: int) -> bytes:
+    """An attribute that is a number of 32 bits."""
+    return attribute(kind, _struct.pack("=I", value))
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes in a message: what kind, and the value."""
     offset = 0
     while offset + 4 <= len(data):
         length, kind = _struct.unpack_from("=HH", data, offset)
@@ -149,12 +156,12 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def _which(interface: str | int, flags: int = 0) -> bytes:
+def which_link(interface: str | int, flags: int = 0) -> bytes:
     """What begins a request about an interface of this name, alternative name or index; `flags` are to be set."""
     if isinstance(interface, int):
         return _LINK.pack(AF_UNSPEC, 0, interface, flags, flags)
     # IFLA_IFNAME finds alternative names too, but refuses anything longer than 15 bytes.
-    return _LINK.pack(AF_UNSPEC, 0, 0, flags, flags) + _text(_IFLA_IFNAME, interface)
+    return _LINK.pack(AF_UNSPEC, 0, 0, flags, flags) + text(_IFLA_IFNAME, interface)
 
 
 class Netlink:
@@ -196,12 +203,12 @@ class Netlink:
     def link(self, which: str | int) -> Link | None:
         """The interface of this name, alternative name or index; None if there is none."""
         try:
-            replies = self._request(_RTM_GETLINK, 0, _which(which) + _u32(_IFLA_EXT_MASK, _SKIP_STATS))
+            replies = self.request(_RTM_GETLINK, 0, which_link(which) + u32(_IFLA_EXT_MASK, _SKIP_STATS))
         except KernelError as error:
             if error.errno == ENODEV:
                 return None
             raise
-        return _understood(_parse_link, replies[0] if replies else b"")
+        return understood(_parse_link, replies[0] if replies else b"")
 
     def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
         """Create a veth pair, this end up and promiscuous, the peer directly in another namespace.
@@ -218,20 +225,20 @@ class Netlink:
         Raises:
             KernelError: EEXIST when either name is taken.
         """
-        common = b"" if mtu is None else _u32(_IFLA_MTU, mtu)
-        other = _which(peer) + _u32(_IFLA_NET_NS_FD, peer_netns) + common
+        common = b"" if mtu is None else u32(_IFLA_MTU, mtu)
+        other = which_link(peer) + u32(_IFLA_NET_NS_FD, peer_netns) + common
         if peer_mac is not None:
-            other += _attribute(_IFLA_ADDRESS, peer_mac)
-        info = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(
-            _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
+            other += attribute(_IFLA_ADDRESS, peer_mac)
+        info = attribute(IFLA_INFO_KIND, b"veth") + attribute(
+            _IFLA_INFO_DATA | NESTED, attribute(_VETH_INFO_PEER | NESTED, other)
         )
-        payload = _which(name, _IFF_UP | _IFF_PROMISC) + common
-        self._request(_RTM_NEWLINK, _CREATE | _EXCL, payload + _attribute(_IFLA_LINKINFO | _NESTED, info))
+        payload = which_link(name, _IFF_UP | _IFF_PROMISC) + common
+        self.request(RTM_NEWLINK, CREATE | EXCL, payload + attribute(IFLA_LINKINFO | NESTED, info))
 
     def delete_link(self, name: str) -> bool:
         """Delete an interface. False if there is none of that name."""
         try:
-            self._request(_RTM_DELLINK, 0, _which(name))
+            self.request(_RTM_DELLINK, 0, which_link(name))
         except KernelError as error:
             if error.errno == ENODEV:
                 return False
@@ -240,47 +247,47 @@ class Netlink:
 
     def no_ipv6_address(self, name: str) -> None:
         """Let the kernel give this interface no IPv6 address of its own (`ip link set … addrgenmode none`)."""
-        mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_ADDR_GEN_MODE_NONE,)))
-        spec = _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(AF_INET6 | _NESTED, mode))
-        self._request(_RTM_SETLINK, 0, _which(name) + spec)
+        mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_ADDR_GEN_MODE_NONE,)))
+        spec = attribute(_IFLA_AF_SPEC | NESTED, attribute(AF_INET6 | NESTED, mode))
+        self.request(_RTM_SETLINK, 0, which_link(name) + spec)
 
     def set_up(self, which: str | int, *, promiscuous: bool = False) -> None:
         """`ip link set … up`, by name or index; with `promisc on`, if so."""
-        self._request(_RTM_SETLINK, 0, _which(which, _IFF_UP | _IFF_PROMISC if promiscuous else _IFF_UP))
+        self.request(_RTM_SETLINK, 0, which_link(which, _IFF_UP | _IFF_PROMISC if promiscuous else _IFF_UP))
 
     def set_mtu(self, index: int, mtu: int) -> None:
         """`ip link set … mtu …`."""
-        self._request(_RTM_SETLINK, 0, _which(index) + _u32(_IFLA_MTU, mtu))
+        self.request(_RTM_SETLINK, 0, which_link(index) + u32(_IFLA_MTU, mtu))
 
     def set_mac(self, index: int, mac: bytes) -> None:
         """`ip link set … address …`. Even an unchanged address makes the kernel announce the interface (arp_notify)."""
-        self._request(_RTM_SETLINK, 0, _which(index) + _attribute(_IFLA_ADDRESS, mac))
+        self.request(_RTM_SETLINK, 0, which_link(index) + attribute(_IFLA_ADDRESS, mac))
 
     def move(self, index: int, netns: int) -> None:
         """Move an interface to the namespace of a file descriptor, with its name."""
-        self._request(_RTM_SETLINK, 0, _which(index) + _u32(_IFLA_NET_NS_FD, netns))
+        self.request(_RTM_SETLINK, 0, which_link(index) + u32(_IFLA_NET_NS_FD, netns))
 
     def add_altname(self, index: int, name: str) -> None:
         """`ip link property add … altname …` (Linux 5.5 and newer)."""
-        names = _attribute(_IFLA_PROP_LIST | _NESTED, _text(_IFLA_ALT_IFNAME, name))
-        self._request(_RTM_NEWLINKPROP, _CREATE | _EXCL, _which(index) + names)
+        names = attribute(_IFLA_PROP_LIST | NESTED, text(_IFLA_ALT_IFNAME, name))
+        self.request(_RTM_NEWLINKPROP, CREATE | EXCL, which_link(index) + names)
 
     # Addresses
 
     def add_address(self, index: int, family: int, packed: bytes, prefix: int) -> None:
         """`ip address add …`."""
         payload = _ADDRESS.pack(family, prefix, 0, RT_SCOPE_UNIVERSE, index)
-        payload += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+        payload += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
         if family == AF_INET and prefix < 31:
             hosts = (1 << 32 - prefix) - 1
-            payload += _attribute(_IFA_BROADCAST, (int.from_bytes(packed, "big") | hosts).to_bytes(4, "big"))
-        self._request(_RTM_NEWADDR, _CREATE | _EXCL, payload)
+            payload += attribute(_IFA_BROADCAST, (int.from_bytes(packed, "big") | hosts).to_bytes(4, "big"))
+        self.request(_RTM_NEWADDR, CREATE | EXCL, payload)
 
     def addresses(self, index: int, family: int = AF_UNSPEC) -> list[Address]:
         """The addresses of an interface."""
         found = []
-        for reply in self._request(_RTM_GETADDR, _DUMP, _ADDRESS.pack(family, 0, 0, 0, index)):
-            owner, address = _understood(_parse_address, reply)
+        for reply in self.request(_RTM_GETADDR, DUMP, _ADDRESS.pack(family, 0, 0, 0, index)):
+            owner, address = understood(_parse_address, reply)
             if owner == index and len(address.packed) in (4, 16):  # there are other families
                 found.append(address)
         return found
@@ -292,27 +299,27 @@ class Netlink:
         table = route.table if route.table < 256 else _RT_TABLE_COMPAT
         payload = _ROUTE.pack(family, route.prefix, 0, 0, table, _RTPROT_BOOT, route.scope, _RTN_UNICAST, 0)
         if route.prefix:
-            payload += _attribute(_RTA_DST, route.dst)
-        payload += _u32(_RTA_TABLE, route.table)
+            payload += attribute(_RTA_DST, route.dst)
+        payload += u32(_RTA_TABLE, route.table)
         if len(route.gateways) > 1:
             hops = b""
             for gateway in route.gateways:
-                via = _attribute(_RTA_GATEWAY, gateway)
+                via = attribute(_RTA_GATEWAY, gateway)
                 hops += _NEXTHOP.pack(_NEXTHOP.size + len(via), 0, 0, index) + via
-            payload += _attribute(_RTA_MULTIPATH, hops)
+            payload += attribute(_RTA_MULTIPATH, hops)
         else:
-            payload += _u32(_RTA_OIF, index)
+            payload += u32(_RTA_OIF, index)
             if route.gateways:
-                payload += _attribute(_RTA_GATEWAY, route.gateways[0])
+                payload += attribute(_RTA_GATEWAY, route.gateways[0])
         if route.priority is not None:
-            payload += _u32(_RTA_PRIORITY, route.priority)
-        metrics = b"" if route.mtu is None else _u32(_RTAX_MTU, route.mtu)
+            payload += u32(_RTA_PRIORITY, route.priority)
+        metrics = b"" if route.mtu is None else u32(_RTAX_MTU, route.mtu)
         if route.advmss is not None:
-            metrics += _u32(_RTAX_ADVMSS, route.advmss)
+            metrics += u32(_RTAX_ADVMSS, route.advmss)
         if metrics:
-            payload += _attribute(_RTA_METRICS | _NESTED, metrics)
+            payload += attribute(_RTA_METRICS | NESTED, metrics)
         try:
-            self._request(_RTM_NEWROUTE, _CREATE | _EXCL, payload)
+            self.request(_RTM_NEWROUTE, CREATE | EXCL, payload)
         except KernelError as error:
             # IPAM configurations name the connected network as a route too; the reference plugins let that pass.
             if error.errno != EEXIST:
@@ -321,15 +328,24 @@ class Netlink:
     def routes(self, family: int) -> list[Route]:
         """Every unicast route of the namespace, in all tables."""
         found = []
-        for reply in self._request(_RTM_GETROUTE, _DUMP, _ROUTE.pack(family, *[0] * 8)):
-            route = _understood(_parse_route, reply)
+        for reply in self.request(_RTM_GETROUTE, DUMP, _ROUTE.pack(family, *[0] * 8)):
+            route = understood(_parse_route, reply)
             if route is not None:
                 found.append(route)
         return found
 
-    def _request(self, kind: int, flags: int, payload: bytes) -> list[bytes]:
-        """Send one request; the payloads of the replies, without their headers."""
-        dump = flags & _DUMP == _DUMP
+    def request(self, kind: int, flags: int, payload: bytes) -> list[bytes]:
+        """Send one request; the payloads of the replies, without their headers.
+
+        Args:
+            kind: RTM_….
+            flags: NLM_F_…, besides those that every request has.
+            payload: the family's header, and attributes.
+
+        Raises:
+            KernelError: the kernel refuses, or sent what cannot be understood.
+        """
+        dump = flags & DUMP == DUMP
         flags |= _REQUEST if dump or kind == _RTM_GETLINK else _REQUEST | _ACK
         for _ in range(10):
             self._sequence += 1
@@ -359,7 +375,7 @@ class Netlink:
                     continue  # a notification, or the rest of an abandoned dump
                 interrupted |= bool(flags & _DUMP_INTERRUPTED)
                 if kind == _NLMSG_ERROR:
-                    refusal = _understood(_parse_extended_error if flags & _ACK_TLVS else _parse_error, body)
+                    refusal = understood(_parse_extended_error if flags & _ACK_TLVS else _parse_error, body)
                     if refusal is not None:
                         raise refusal
                     return found, False
@@ -370,7 +386,7 @@ class Netlink:
                     return found, False
 
 
-def _understood(parse: Callable[[bytes], T], body: bytes) -> T:
+def understood(parse: Callable[[bytes], T], body: bytes) -> T:
     """What a message says. One that is damaged is the kernel's error, not ours."""
     try:
         return parse(body)
@@ -387,14 +403,14 @@ def _parse_error(body: bytes, explanation: str = "") -> KernelError | None:
 
 
 def _parse_extended_error(body: bytes) -> KernelError | None:
-    said = dict(_attributes(body[20:])).get(_NLMSGERR_ATTR_MSG, b"")
+    said = dict(attributes(body[20:])).get(_NLMSGERR_ATTR_MSG, b"")
     return _parse_error(body, said.rstrip(b"\0").decode(errors="replace"))
 
 
 def _parse_address(body: bytes) -> tuple[int, Address]:
     """The index of an interface, and an address that it has."""
     _, prefix, flags, _, owner = _ADDRESS.unpack_from(body)
-    values = dict(_attributes(body[_ADDRESS.size :]))
+    values = dict(attributes(body[_ADDRESS.size :]))
     if _IFA_FLAGS in values:
         (flags,) = _struct.unpack("=I", values[_IFA_FLAGS])
     return owner, Address(values.get(_IFA_LOCAL) or values[_IFA_ADDRESS], prefix, flags)
@@ -405,7 +421,7 @@ def _parse_route(body: bytes) -> Route | None:
     family, prefix, _, _, table, _, scope, kind, _ = _ROUTE.unpack_from(body)
     if kind != _RTN_UNICAST:
         return None
-    values = dict(_attributes(body[_ROUTE.size :]))
+    values = dict(attributes(body[_ROUTE.size :]))
     if _RTA_TABLE in values:
         (table,) = _struct.unpack("=I", values[_RTA_TABLE])
     gateways = [values[_RTA_GATEWAY]] if _RTA_GATEWAY in values else _nexthops(values.get(_RTA_MULTIPATH, b""))
@@ -417,8 +433,8 @@ def _parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     if index < 1:
         raise ValueError(index)
-    values = dict(_attributes(body[_LINK.size :]))
-    kind = dict(_attributes(values.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    values = dict(attributes(body[_LINK.size :]))
+    kind = dict(attributes(values.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
     name = values[_IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
     (mtu,) = _struct.unpack("=I", values[_IFLA_MTU])
     return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind)
@@ -431,7 +447,7 @@ def _nexthops(data: bytes) -> list[bytes]:
         length = _NEXTHOP.unpack_from(data, offset)[0]
         if length < _NEXTHOP.size:
             break
-        via = dict(_attributes(data[offset + _NEXTHOP.size : offset + length])).get(_RTA_GATEWAY)
+        via = dict(attributes(data[offset + _NEXTHOP.size : offset + length])).get(_RTA_GATEWAY)
         if via is not None:
             gateways.append(via)
         offset += (length + 3) & ~3
