@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .devices import Device, Ends
     from .ipam import Delegate
     from .protocol import Invocation
+    from .spoofing import Guard
 
 # What undoing may take beyond the command's timeout: the port, its address, and the note of that one wait for others.
 _UNDO_SECONDS = 0.9
@@ -105,6 +106,7 @@ def _attach(
             raise devices.taken(attachment)
         _replace(existing.external_ids, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
+    guard: Guard | None = None
 
     def create() -> None:
         device.create(host, sandbox, attachment, config)
@@ -116,6 +118,19 @@ def _attach(
         ends = device.connect(host, sandbox, attachment, config)
         if datapath_type == USERSPACE:
             _switch_off_offload(sandbox.netlink, ends.container.name)
+        if config.bandwidth is not None:
+            from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
+
+            name, open_vswitchs = attachment.port_name, insertion.limits_rates
+            undo.push("the limits", lambda _: bandwidth.remove_ifb(attachment.netns, name))
+            bandwidth.limit(sandbox, ends.container, name, config.bandwidth, open_vswitchs=open_vswitchs)
+        if config.checks_spoofing:
+            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+            nonlocal guard
+            guard = spoofing.Guard(config, attachment.port_name, insertion.number, ends.container.mac)
+            undo.push("the OpenFlow rules", guard.remove)
+            guard.begin(deadline)
         # As early as possible: each change of a link that ovs-vswitchd hears of when it has the port already keeps it
         # from forwarding for a moment. Addresses have to wait, because what they send must be heard.
         device.bring_up(host, sandbox, ends, deadline)
@@ -140,11 +155,12 @@ def _attach(
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
-        if not device.MADE_BY_OPEN_VSWITCH:
+        early = not device.MADE_BY_OPEN_VSWITCH and not config.checks_spoofing
+        if early:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
         log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
-        if device.MADE_BY_OPEN_VSWITCH:
+        if not early:
             ends = connect()
         elif port_first:
             # In case ovs-vswitchd opened the device in the very moment in which it was made: it changes flags in two
@@ -155,7 +171,7 @@ def _attach(
             delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         _add_interfaces(result, ends, attachment)
         if delegate is not None:
-            _add_addresses(result, delegate, sandbox, ends, deadline)
+            _add_addresses(result, delegate, sandbox, ends, guard, deadline)
         if config.dns:
             result.dns = config.dns
         rendered = render(result, invocation.version)
@@ -316,12 +332,16 @@ def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
     )
 
 
-def _add_addresses(result: Result, delegate: Delegate, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:
+def _add_addresses(
+    result: Result, delegate: Delegate, sandbox: Namespace, ends: Ends, guard: Guard | None, deadline: Deadline
+) -> None:
     """Wait for the IPAM plugin's answer, put it on the container's end and into the result."""
     from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
 
     answer = ipam.finish_add(delegate, deadline)
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
+    if guard is not None:
+        guard.admit(answer.ips, deadline)
     addresses.configure(sandbox, ends.container, answer, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]

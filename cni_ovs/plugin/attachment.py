@@ -13,7 +13,9 @@ _NAME_LENGTH = 15  # of `port_name`
 # Everything that the plugin records in a port's external_ids.
 POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
 CLAIM = "contStale"  # since when somebody is removing it because its container is gone (stale.py)
-RECORDED_IDS = ("owner", "contNetwork", "contID", "contIface", "contNetns", CLAIM, *POD_IDS)
+RATE_LIMITER = "contRateLimiter"  # what DEL has to remove besides port and device (bandwidth.py)
+FLOWS = "contFlows"  # the bridge that has OpenFlow rules for the port (spoofing.py)
+RECORDED_IDS = ("owner", "contNetwork", "contID", "contIface", "contNetns", CLAIM, RATE_LIMITER, FLOWS, *POD_IDS)
 
 
 class Attachment:
@@ -52,6 +54,11 @@ def of_network(network: str) -> dict[str, str]:
 def identity(network: str, container_id: str, ifname: str) -> dict[str, str]:
     """The external_ids that exactly one attachment has. The names are those that ovs-cni uses, where it has one."""
     return {**of_network(network), "contID": container_id, "contIface": ifname}
+
+
+def identity_of(recorded: dict[str, str]) -> dict[str, str]:
+    """The identity in the external_ids of a port."""
+    return {key: recorded[key] for key in ("owner", "contNetwork", "contID", "contIface") if key in recorded}
 
 
 def variables(recorded: dict[str, str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .deadline import Deadline
     from .netlink import Link
     from .protocol import Invocation
+    from .vswitch import PortState
 
 
 def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
@@ -42,7 +43,9 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
-    port = _check_port(Vswitch(config.socket_file, deadline), attachment, config)
+    vswitch = Vswitch(config.socket_file, deadline)
+    state = _check_port(vswitch, attachment, config)
+    port = state.port.name
     inside = sandbox.netlink
     index, expected = _find_interface(previous, attachment)
     # Not the MTU of the configuration: before version 1.1.0 a later plugin can change it and has no way to say so.
@@ -55,6 +58,13 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         hosts = [i for i in previous.interfaces if i["name"] == port and not i.get("sandbox")]
         name = port
         _check_link(Netlink(), name, hosts[0] if hosts else {}, config.mtu, f"host interface {name!r}")
+    if config.checks_spoofing:
+        from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+        ours = [ip for ip in previous.ips if ip.get("interface") == index]
+        spoofing.Guard(config, port, state.ofport or 0, container.mac).check(ours, deadline)
+    if config.bandwidth is not None:
+        _check_bandwidth(vswitch, inside, container, attachment.port_name, config)
     if config.ipam_type is not None:
         _check_addresses(inside, container, previous, index)
         _check_routes(inside, previous)
@@ -72,8 +82,8 @@ def _same(what: str, expected: object, found: object) -> None:
         raise _differs(what, expected, found)
 
 
-def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> str:
-    """Verify the port's rows; returns its name, which is another one if ovs-cni has made it."""
+def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> PortState:
+    """Verify the port's rows; returns them. The name is another one if ovs-cni has made it."""
     name = attachment.port_name
     state = vswitch.state_of(name)
     if state is None:
@@ -102,7 +112,7 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     # Not compared with `ofport_request`: Open vSwitch gives another number when the requested one is taken.
     if state.ofport is None or state.ofport < 1:
         raise _differs(f"OpenFlow number of port {name!r}", "a positive number", state.ofport)
-    return name
+    return state
 
 
 def _check_ovn(vswitch: Vswitch, interface_ids: dict[str, str], config: NetworkConfig, name: str) -> None:
@@ -112,6 +122,19 @@ def _check_ovn(vswitch: Vswitch, interface_ids: dict[str, str], config: NetworkC
     if ovn.has_bridge(vswitch.external_ids(), config.bridge):
         for key, value in ovn.INSTALLED.items():
             _same(f"external_ids:{key} of interface {name!r}", value, interface_ids.get(key))
+
+
+def _check_bandwidth(vswitch: Vswitch, inside: Netlink, container: Link, port: str, config: NetworkConfig) -> None:
+    from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
+
+    wanted = config.bandwidth
+    if wanted is None:
+        return
+    open_vswitchs = bandwidth.is_open_vswitchs(config.interface_type, vswitch.datapath_type(config.bridge))
+    bandwidth.check(inside, container, port, wanted, open_vswitchs=open_vswitchs)
+    if open_vswitchs:
+        qos, policing = vswitch.limits_of(port)
+        bandwidth.check_columns(port, wanted, qos, policing)
 
 
 def _find_interface(previous: Result, attachment: Attachment) -> tuple[int, dict[str, Any]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from .bandwidth import Bandwidth
     from .mirrors import Wanted
     from .vlans import Vlans
 
@@ -31,7 +32,7 @@ _KNOWN = frozenset(
     {
         *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
         *("bridge", "interface_type", "vlan", "trunk", "vlan_mode", "cvlans", "mtu", "ofport_request"),
-        *("external_ids", "ipam", "dns", "configuration_path"),
+        *("external_ids", "ipam", "dns", "bandwidth", "macspoofchk", "ipspoofchk", "configuration_path"),
         *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
     }
 )
@@ -50,6 +51,7 @@ class NetworkConfig:
     """A validated network configuration.
 
     Attributes:
+        bandwidth: limits, or None; not read for DEL and GC, which remove what is recorded.
         name: of the network.
         raw: the whole configuration, which an IPAM plugin receives: unchanged, unless a flat file fills it up.
         values: the same, decoded.
@@ -63,6 +65,7 @@ class NetworkConfig:
         ovn_port: name of the logical switch port in OVN, or None.
         socket_file: "unix:PATH" or "tcp:HOST:PORT" of ovsdb-server.
         timeout: seconds for the whole command.
+        macspoofchk, ipspoofchk: what OpenFlow rules check of what the container sends.
         link_wait: seconds that ovs-vswitchd may take for the port, or None for as long as `timeout` allows.
         external_ids: what the user adds to the port.
         pod: external_ids that name the pod, from CNI_ARGS.
@@ -72,17 +75,21 @@ class NetworkConfig:
     """
 
     __slots__ = (
-        "bridge", "dns", "external_ids", "interface_type", "ipam_type", "link_wait", "mac", "mirrors", "mtu", "name",
-        "ofport_request", "ovn_port", "pod", "prev_result", "raw", "socket_file", "timeout", "type", "values", "vlans",
+        "bandwidth", "bridge", "dns", "external_ids", "interface_type", "ipam_type", "ipspoofchk", "link_wait", "mac",
+        "macspoofchk", "mirrors", "mtu", "name", "ofport_request", "ovn_port", "pod", "prev_result", "raw",
+        "socket_file", "timeout", "type", "values", "vlans",
     )  # fmt: skip
 
+    bandwidth: Bandwidth | None
     bridge: str
     dns: dict[str, Any]
     external_ids: dict[str, str]
     interface_type: str
     ipam_type: str | None
+    ipspoofchk: bool
     link_wait: float | None
     mac: bytes | None
+    macspoofchk: bool
     mirrors: list[Wanted]
     mtu: int | None
     name: str
@@ -96,6 +103,11 @@ class NetworkConfig:
     type: str
     values: dict[str, Any]
     vlans: Vlans | None
+
+    @property
+    def checks_spoofing(self) -> bool:
+        """Whether the port gets OpenFlow rules."""
+        return self.macspoofchk or self.ipspoofchk
 
     @property
     def valid_attachments(self) -> list[tuple[str, str]] | None:
@@ -175,6 +187,7 @@ def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_ar
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
     config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
     config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
+    config.bandwidth = None if reader.lenient else _find_bandwidth(values)
     _parse_port(reader, values, config)
     reader.attempt(None, lambda: _refuse_later(values))
     if config.type in MIRROR_TYPES:
@@ -197,6 +210,10 @@ def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -
         config.vlans = vlans.read(reader)
     config.mtu = reader.read("mtu", None, forms.integer(68, 65535, zero_is_none=True))
     config.ofport_request = reader.read("ofport_request", None, forms.integer(1, 65279, zero_is_none=True))
+    config.macspoofchk = reader.read("macspoofchk", False, forms.boolean)
+    config.ipspoofchk = reader.read("ipspoofchk", False, forms.boolean)
+    if config.checks_spoofing and not reader.lenient:
+        _refuse_unchecked(config)
     config.external_ids = reader.read("external_ids", {}, forms.external_ids)
     retries = reader.read("link_state_check_retries", None, forms.integer(0, 1_000_000))
     interval = reader.read("link_state_check_interval", None, forms.integer(0, 3_600_000))
@@ -320,6 +337,20 @@ def _find_ovn_port(values: dict[str, Any], arguments: dict[str, str]) -> str | N
     )
 
 
+def _find_bandwidth(values: dict[str, Any]) -> Bandwidth | None:
+    """The first of `runtimeConfig.bandwidth` and `bandwidth`."""
+    asked, configured = _nested(values, "runtimeConfig", "bandwidth"), lookup(values, "bandwidth")
+    if not asked and not configured:
+        return None
+    from .bandwidth import read  # noqa: PLC0415 - start-up time, for a port without limits
+
+    return _first(
+        read,
+        ("'runtimeConfig.bandwidth'", INVALID_CONFIG, asked or None),
+        ("'bandwidth'", INVALID_CONFIG, configured or None),
+    )
+
+
 def _first(convert: Callable[[Any], T], *places: tuple[str, int, Any]) -> T | None:
     """The first value that is not empty, converted; None if there is none.
 
@@ -335,6 +366,16 @@ def _first(convert: Callable[[Any], T], *places: tuple[str, int, Any]) -> T | No
         except ValueError as error:
             raise CniError(code, f"invalid {where}: {shown(value)}: {error}") from error
     return None
+
+
+def _refuse_unchecked(config: NetworkConfig) -> None:
+    """Refuse what makes it impossible to check what a container sends."""
+    if config.ipspoofchk and config.ipam_type is None:
+        raise CniError(INVALID_CONFIG, "'ipspoofchk' needs 'ipam': without addresses nothing could pass")
+    if not config.socket_file.startswith("unix:"):
+        keys = "'macspoofchk' and 'ipspoofchk' need"
+        what = f"{keys} Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
+        raise CniError(INVALID_CONFIG, what, "OpenFlow rules are set over a socket beside that of ovsdb-server")
 
 
 def _refuse_later(values: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import at_work, devices, log
 from . import attachment as attachments
-from .attachment import CLAIM
+from .attachment import CLAIM, FLOWS, RATE_LIMITER
 from .errors import IO_FAILURE, KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
 from .netns import Namespace
@@ -107,8 +107,13 @@ def detach(
 
                 # Another command is returning the address just now, which an ADD that follows may be given.
                 stale.wait_for_end(vswitch, ports, deadline)
-            done = remove_ports(vswitch, ports, deadline, wait=wait, notes=notes)
+            done = remove_ports(vswitch, ports, config, deadline, wait=wait, notes=notes)
         removed = bool(ports)
+        if config.checks_spoofing and not removed:
+            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+            # A DEL that was killed may have removed the port alone.
+            spoofing.remove({FLOWS: config.bridge}, attachment.port_name, config, vswitch_time(deadline))
 
     def release() -> None:
         from . import detaching  # noqa: PLC0415 - see remove
@@ -134,12 +139,18 @@ def detach(
 
 def open_vswitch(config: NetworkConfig, deadline: Deadline) -> Vswitch:
     """Open vSwitch, for half of the time that is left: when it does not answer, the rest is for the address."""
-    return Vswitch(config.socket_file, deadline.shorter(deadline.remaining() / 2))
+    return Vswitch(config.socket_file, vswitch_time(deadline))
+
+
+def vswitch_time(deadline: Deadline) -> Deadline:
+    """What Open vSwitch may take."""
+    return deadline.shorter(deadline.remaining() / 2)
 
 
 def remove_ports(
     vswitch: Vswitch,
     ports: list[Port],
+    config: NetworkConfig,
     deadline: Deadline,
     *,
     wait: bool = False,
@@ -150,6 +161,12 @@ def remove_ports(
     Returns:
         False if nothing was done, because one of them is gone or its external_ids have changed since they were read.
     """
+    for port in ports:
+        if RATE_LIMITER in port.external_ids:
+            from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
+
+            # First, because only the port tells of it.
+            bandwidth.remove_ifb(port.external_ids.get("contNetns", ""), port.name)
     done, number = vswitch.remove_unchanged(ports, notes)
     if not done:
         return False
@@ -157,6 +174,11 @@ def remove_ports(
         number = vswitch.ask_for_notice()  # somebody else has removed it just now
     host = Netlink()
     for port in ports:
+        if FLOWS in port.external_ids:
+            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+            # After the row: as long as there is a port, nothing forged may leave it.
+            spoofing.remove(port.external_ids, port.name, config, deadline)
         kind = devices.of("internal" if port.interface_type == "internal" else "veth")
         # After the row: ovs-vswitchd would complain of a device that vanishes under it. Not waiting for it in between
         # lets it work while the kernel does.

@@ -75,6 +75,13 @@ def integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callabl
     return convert
 
 
+def boolean(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def text(value: Any) -> str:
     """A string without control characters."""
     if not isinstance(value, str):

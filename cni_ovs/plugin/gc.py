@@ -38,6 +38,7 @@ def _remove_stale(
 ) -> None:
     vswitch = open_vswitch(config, deadline)
     of_network = attachments.of_network(config.name)
+    limits = vswitch.limits_of_network(of_network)  # before the ports: an ADD inserts both at once
     ports = vswitch.ports_of_network(of_network)
 
     # One time for all, or a few IPAM plugins that killed ADDs have left and that hang would use it up.
@@ -65,7 +66,7 @@ def _remove_stale(
         if not is_free(port.name):
             return
         # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
-        if remove_ports(vswitch, [port], deadline, notes=detaching.note(port.name, port.external_ids)):
+        if remove_ports(vswitch, [port], config, deadline, notes=detaching.note(port.name, port.external_ids)):
             release(port.name, port.external_ids)
 
     def finish(name: str, recorded: dict[str, str]) -> None:
@@ -83,6 +84,15 @@ def _remove_stale(
             continue
         log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']!r}")
         errors.attempt(remove, port)
+    with_ports = [attachments.identity_of(port.external_ids) for port in ports]
+    for recorded in limits:
+        if attachments.identity_of(recorded) not in with_ports:  # somebody else has removed the port alone
+            errors.attempt(vswitch.remove_limits, attachments.identity_of(recorded))
+    if config.checks_spoofing:
+        from . import spoofing  # noqa: PLC0415 - start-up time, for a network without rules
+
+        names = lambda: [port.name for port in vswitch.ports_of_network({"owner": attachments.OWNER})]  # noqa: E731
+        errors.attempt(lambda: spoofing.sweep(config, names, deadline.shorter(deadline.remaining() / 2)))
     known = {port.name for port in ports}
     for name, recorded in detaching.notes(vswitch, of_network).items():
         if name in known:

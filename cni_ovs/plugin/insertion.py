@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import posix
 
+from .attachment import FLOWS
 from .errors import NAME_TAKEN, PORT_REFUSED, TRY_AGAIN_LATER, CniError
-from .ovsdb import TransactionError, count, map_of, mutate, optional, select, wait
+from .ovsdb import TransactionError, count, map_of, mutate, optional, references, select, wait
 from .vswitch import (
     START_VSWITCHD,
     USERSPACE,
     Port,
     Vswitch,
     bridge_not_found,
+    delete_limits,
     is_made,
     select_bridge,
     select_ports,
@@ -52,6 +54,8 @@ class Insertion(Vswitch):
 
     Attributes:
         has_many_ports: whether ovs-vswitchd has so many ports that going through them takes long. `prepare` sets it.
+        number: the port's OpenFlow number. `finish` sets it.
+        limits_rates: whether Open vSwitch can limit `bandwidth`. `prepare` sets it.
     """
 
     def __init__(self, config: NetworkConfig, attachment: Attachment, deadline: Deadline) -> None:
@@ -66,10 +70,12 @@ class Insertion(Vswitch):
         more = ["other_config"] if self._customer_vlans else []
         more += ["external_ids"] if config.ovn_port is not None else []
         self._is_ovns = False  # the bridge
+        self.limits_rates = False
+        self.number = 0
         name = attachment.port_name
         self._preparation = self._send(
             count("Interface"),
-            select_bridge(config.bridge),
+            select_bridge(config.bridge, *(("controller", "fail_mode") if config.checks_spoofing else ())),
             select_ports([["name", "==", name]]),
             select_type(name),
             select("Open_vSwitch", [], ["next_cfg", "cur_cfg", *more]),
@@ -99,6 +105,16 @@ class Insertion(Vswitch):
             from . import ovn  # noqa: PLC0415 - start-up time, for a port without OVN
 
             self._is_ovns = ovn.has_bridge(dict(counters[0]["external_ids"][1]), self._config.bridge)
+        if self._config.checks_spoofing:
+            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+            has_controller = bool(references(bridges[0]["controller"]))
+            spoofing.refuse(self._config, has_controller=has_controller, fail_mode=optional(bridges[0]["fail_mode"]))
+        if self._config.bandwidth is not None:
+            from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
+
+            kind = self._config.interface_type
+            self.limits_rates = bandwidth.is_open_vswitchs(kind, bridges[0]["datapath_type"])
         # Perhaps a DEL has just removed a port of this name (`remove` raises next_cfg). As long as ovs-vswitchd has not
         # seen that, a new row of the same name is the old port to it: it would go on with a device that is gone, and
         # report the old OpenFlow number for it.
@@ -131,6 +147,11 @@ class Insertion(Vswitch):
             "interfaces": ["named-uuid", "interface"],
             "external_ids": map_of({**self._config.external_ids, **self._attachment.external_ids}),
         }
+        if self._config.checks_spoofing:
+            port["external_ids"][1].append([FLOWS, self._config.bridge])
+        rows: list[dict[str, Any]] = []
+        if self._config.bandwidth is not None:
+            rows = self._limit(port, interface)
         if self._config.vlans is not None:
             port |= self._config.vlans.columns()
         this_bridge = [["name", "==", self._config.bridge]]
@@ -141,10 +162,26 @@ class Insertion(Vswitch):
             # Without this, a bridge that was removed in the meantime would go unnoticed: the mutation below would match
             # nothing, and the unreferenced rows would vanish when the transaction ends.
             wait("Bridge", this_bridge, "==", {"name": self._config.bridge}, 0),
+            *rows,
             {"op": "insert", "table": "Interface", "uuid-name": "interface", "row": interface},
             {"op": "insert", "table": "Port", "uuid": self._inserted, "row": port},
             mutate("Bridge", this_bridge, ["ports", "insert", ["set", [["uuid", self._inserted]]]]),
         )
+
+    def _limit(self, port: dict[str, Any], interface: dict[str, Any]) -> list[dict[str, Any]]:
+        """Put what limits the port's rates into its rows; returns the rows to insert besides."""
+        from . import bandwidth  # noqa: PLC0415 - see `prepare`
+
+        wanted = self._config.bandwidth
+        if wanted is None:
+            return []
+        port["external_ids"][1] += list(map(list, bandwidth.recorded(wanted, open_vswitchs=self.limits_rates).items()))
+        if not self.limits_rates:
+            return []
+        rows, of_port, of_interface = bandwidth.columns(wanted, self._attachment.identity)
+        port |= of_port
+        interface |= of_interface
+        return rows
 
     def confirm(self) -> None:
         """Wait until the port is in the database, which tells ovs-vswitchd of it in the same moment.
@@ -207,6 +244,7 @@ class Insertion(Vswitch):
             raise CniError(
                 PORT_REFUSED, f"ovs-vswitchd refused port {name!r} on bridge {self._config.bridge!r}", str(reason)
             )
+        self.number = rows[0]["ofport"]
         if self._is_ovns:
             self._wait_for_ovn()
 
@@ -224,7 +262,10 @@ class Insertion(Vswitch):
     def withdraw(self, notes: dict[str, str] | None = None) -> int | None:
         """Take back what `begin` sent, however far it came; returns what `remove` returns. `notes` as there."""
         # Whatever became of the insertion, this is carried out after it, even if the answers come too late for us.
-        return None if self._inserted is None else self._remove_by_uuid([self._inserted], notes)
+        if self._inserted is None:
+            return None
+        limits = delete_limits(self._attachment.identity) if self.limits_rates else []
+        return self._remove_by_uuid([self._inserted], notes, limits)
 
     def _patience(self) -> float:
         """How many seconds to wait for ovs-vswitchd."""

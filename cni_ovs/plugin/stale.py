@@ -87,6 +87,10 @@ def _sweep(
             # given that address again.
             ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))
         vswitch.remove([port])
+        if attachments.FLOWS in recorded:
+            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+            spoofing.remove(recorded, port.name, config, deadline)
 
 
 def wait_for_end(vswitch: Vswitch, ports: list[Port], deadline: Deadline) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from .attachment import is_port_name
+from .attachment import RATE_LIMITER, identity_of, is_port_name
 from .errors import BRIDGE_NOT_FOUND, CniError
 from .forms import UNIX_PATH_BYTES, is_integer
 from .ovsdb import (
@@ -21,6 +21,7 @@ from .ovsdb import (
     map_of,
     mutate,
     optional,
+    references,
     select,
     set_of,
     unknown_form,
@@ -46,12 +47,13 @@ _COLUMNS: dict[str, Callable[[Any], bool]] = {
     "_uuid": is_uuid,
     **dict.fromkeys(("external_ids", "other_config"), is_map),
     **dict.fromkeys(("name", "type", "datapath_type"), is_text),
-    **dict.fromkeys(("next_cfg", "cur_cfg"), is_integer),
-    **dict.fromkeys(("datapath_id", "error", "vlan_mode"), lambda value: is_optional(is_text, value)),
+    **dict.fromkeys(("next_cfg", "cur_cfg", "ingress_policing_rate"), is_integer),
+    **dict.fromkeys(("datapath_id", "error", "fail_mode", "vlan_mode"), lambda value: is_optional(is_text, value)),
     **dict.fromkeys(("ofport", "output_vlan", "tag"), lambda value: is_optional(is_integer, value)),
     **dict.fromkeys(("cvlans", "trunks"), lambda value: is_set_of(is_integer, value)),
     **dict.fromkeys(
-        ("mirrors", "output_port", "select_dst_port", "select_src_port"), lambda value: is_set_of(is_uuid, value)
+        ("controller", "mirrors", "output_port", "qos", "select_dst_port", "select_src_port"),
+        lambda value: is_set_of(is_uuid, value),
     ),
 }
 
@@ -170,7 +172,7 @@ class Vswitch:
         Returns:
             The number to give to `wait_until_configured`.
         """
-        return self._remove_by_uuid([port.uuid for port in ports])
+        return self._remove_by_uuid([port.uuid for port in ports], more=_delete_limits(ports))
 
     def remove_unchanged(self, ports: list[Port], notes: dict[str, str] | None = None) -> tuple[bool, int | None]:
         """The same, unless one is gone or its external_ids have changed since they were read.
@@ -183,18 +185,19 @@ class Vswitch:
             Whether it was done, and the number as of `remove`.
         """
         try:
-            return True, self._remove_by_uuid([port.uuid for port in ports], notes, map(_is_unchanged, ports))
+            more = [*map(_is_unchanged, ports), *_delete_limits(ports)]
+            return True, self._remove_by_uuid([port.uuid for port in ports], notes, more)
         except TransactionError as error:
             if error.error != NOT_MET:
                 raise
             return False, None
 
     def _remove_by_uuid(
-        self, uuids: list[str], notes: dict[str, str] | None = None, conditions: Iterable[dict[str, Any]] = ()
+        self, uuids: list[str], notes: dict[str, str] | None = None, more: Iterable[dict[str, Any]] = ()
     ) -> int | None:
         if not uuids:
             return None
-        operations = list(conditions)
+        operations = list(more)
         for uuid in uuids:
             this = ["set", [["uuid", uuid]]]
             has_this = [["ports", "includes", this]]
@@ -268,6 +271,34 @@ class Vswitch:
         """Those of the Open_vSwitch row."""
         (rows,) = self._transact(select("Open_vSwitch", [], ["external_ids"]))
         return dict(rows[0]["external_ids"][1]) if rows else {}
+
+    def datapath_type(self, bridge: str) -> str:
+        """That of a bridge; "" also if there is none of that name."""
+        (bridges,) = self._transact(select_bridge(bridge))
+        return str(bridges[0]["datapath_type"]) if bridges else ""
+
+    def limits_of(self, name: str) -> tuple[dict[str, str], int]:
+        """What a port's QoS row says, if it has one, and the rate of its policing in kilobits per second; 0 is none."""
+        by_name = [["name", "==", name]]
+        ports, interfaces = self._transact(
+            select("Port", by_name, ["qos"]), select("Interface", by_name, ["ingress_policing_rate"])
+        )
+        qos = references(ports[0]["qos"]) if ports else []
+        policing = interfaces[0]["ingress_policing_rate"] if interfaces else 0
+        if not qos:
+            return {}, policing
+        (rows,) = self._transact(select("QoS", [["_uuid", "==", ["uuid", qos[0]]]], ["other_config"]))
+        return dict(rows[0]["other_config"][1]) if rows else {}, policing
+
+    def limits_of_network(self, owner_and_network: dict[str, str]) -> list[dict[str, str]]:
+        """The external_ids of every QoS and Queue row whose external_ids include these."""
+        ours = [["external_ids", "includes", map_of(owner_and_network)]]
+        found = self._transact(*(select(table, ours, ["external_ids"]) for table in ("QoS", "Queue")))
+        return [dict(row["external_ids"][1]) for rows in found for row in rows]
+
+    def remove_limits(self, identity: dict[str, str]) -> None:
+        """Delete QoS and Queue rows of an attachment that has no port."""
+        self._results(self._send(*delete_limits(identity)))
 
     def is_served(self) -> bool:
         """Whether an ovs-vswitchd is running on this database.
@@ -370,6 +401,20 @@ def _replace_ids(table: str, where: list[Any], external_ids: dict[str, str]) -> 
     ]
 
 
+def _delete_limits(ports: list[Port]) -> list[dict[str, Any]]:
+    """The operations that delete what only ports refer to and would stay (RFC 7047 section 3.2, isRoot)."""
+    limited = [port.external_ids for port in ports if RATE_LIMITER in port.external_ids]
+    return [operation for recorded in limited for operation in delete_limits(identity_of(recorded))]
+
+
+def delete_limits(identity: dict[str, str]) -> list[dict[str, Any]]:
+    """The operations that delete an attachment's QoS and Queue rows."""
+    whose = [["external_ids", "includes", map_of(identity)]]
+    # A port that goes with the transaction still refers to its QoS row, and must not.
+    no_reference = {"op": "update", "table": "Port", "where": whose, "row": {"qos": ["set", []]}}
+    return [no_reference, *({"op": "delete", "table": table, "where": whose} for table in ("QoS", "Queue"))]
+
+
 def _is_unchanged(port: Port) -> dict[str, Any]:
     """The condition that a port is there, with the external_ids that were read."""
     this = [["_uuid", "==", ["uuid", port.uuid]]]
@@ -393,9 +438,9 @@ def type_of(interfaces: list[dict[str, Any]]) -> str | None:
     return interfaces[0]["type"] if interfaces else None
 
 
-def select_bridge(name: str) -> dict[str, Any]:
-    """The question for a bridge; `is_made` understands the answer."""
-    return select("Bridge", [["name", "==", name]], ["name", "datapath_type", "datapath_id"])
+def select_bridge(name: str, *more: str) -> dict[str, Any]:
+    """The question for a bridge, perhaps with more columns; `is_made` understands the answer."""
+    return select("Bridge", [["name", "==", name]], ["name", "datapath_type", "datapath_id", *more])
 
 
 def is_made(bridge: dict[str, Any]) -> bool:

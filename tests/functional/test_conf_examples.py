@@ -44,6 +44,7 @@ class Expected:
     routes: dict[str, str] = field(default_factory=dict)  # destination -> gateway
     sysctls: dict[str, str] = field(default_factory=dict)
     consumes: bool = False  # copies of packets
+    rates: tuple[str, ...] = ()  # of token bucket filters, as tc shows them
 
 
 EXPECTED = {
@@ -59,6 +60,8 @@ EXPECTED = {
         addresses=("10.103.0.2/24",),
         sysctls={"net/core/somaxconn": "1024", "net/ipv4/tcp_keepalive_time": "600"},
     ),
+    "bandwidth.conflist": Expected(addresses=("10.105.0.2/24",), rates=("100Mbit", "50Mbit")),
+    "spoofing.conflist": Expected(addresses=("10.106.0.2/24", "fd00:106::2/64")),
     "mirror-producer.conflist": Expected(addresses=("10.104.0.2/24",)),
     "mirror-consumer.conflist": Expected(consumes=True),
     "kubernetes/network.yaml": Expected(tag=100, addresses=("10.100.0.10/24",)),
@@ -146,6 +149,11 @@ def assert_as_expected(chain: Chain, node: Node, expected: Expected) -> None:
     assert chain.sandbox.address_texts("eth0") == set(expected.addresses)
     gateways = {route.destination: route.gateways for route in chain.sandbox.routes() if route.gateways}
     assert gateways == {destination: (gateway,) for destination, gateway in expected.routes.items()}
+    if node.openvswitch.datapath_type == "netdev":  # else Open vSwitch limits a veth
+        shown = chain.sandbox.run("tc", "qdisc", "show").stdout
+        assert sorted(line.split(" rate ")[1].split()[0] for line in shown.splitlines() if " rate " in line) == sorted(
+            expected.rates
+        )
     for key, value in expected.sysctls.items():
         assert chain.sandbox.sysctl(key) == value
 

@@ -63,6 +63,22 @@ def test_dhcp_leases_an_address_and_gives_it_back(node: Node, daemon: Json, vers
     node.assert_nothing_left()
 
 
+@pytest.mark.one_target
+@pytest.mark.parametrize("kind", ["veth", "internal"])
+@pytest.mark.parametrize("version", ["1.1.0"])
+def test_dhcp_leases_an_address_to_a_container_that_may_send_from_no_other(node: Node, daemon: Json, kind: str) -> None:
+    server = _server(node)
+    pod = node.attachment(interface_type=kind, ipam=daemon, macspoofchk=True, ipspoofchk=True)
+    pod.add().ok()
+    assert pod.sandbox.pings("10.1.0.1")
+    pod.sandbox.ip("address", "add", "10.1.0.7/24", "dev", "net1")
+    assert pod.sandbox.run("ping", "-c1", "-W1", "-I", "10.1.0.7", "10.1.0.1", check=False).returncode == 1
+    pod.check().silent()
+    pod.delete().silent()
+    for pid in server.sandbox.processes():
+        node.helper(pid)
+
+
 @pytest.mark.contract(26, 14)
 @pytest.mark.one_target
 @pytest.mark.parametrize("version", ["1.1.0"])

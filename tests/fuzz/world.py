@@ -103,6 +103,8 @@ class Machine:
                     "datapath_type": "netdev",
                     "datapath_id": "0000000000000001",
                     "ports": ["p", "s"],
+                    "controller": ["set", []],
+                    "fail_mode": ["set", []],
                     "external_ids": {"owner": "somebody", "cni-ovs-detaching-x": "{}"},
                 }
             ],
@@ -111,6 +113,8 @@ class Machine:
                 _port("s", "cni0123456789ab", {"owner": "cni-ovs", "contNetwork": NETWORK, "contID": "gone"}),
             ],
             "Interface": [_interface("patch", type="patch"), _interface("cni0123456789ab", ofport=-1)],
+            "QoS": [],
+            "Queue": [],
         }
         self.tables["Port"][1]["external_ids"] |= {"contIface": "eth1", "contNetns": "/run/netns/gone"}
         self.delegated: list[str] = []

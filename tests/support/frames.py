@@ -61,6 +61,11 @@ class Frame:
 def send(sandbox: Namespace, device: str, *frames: Frame) -> None:
     """Sends frames out of a device."""
     mac = sandbox.link(device).mac
+    put_on_the_wire(sandbox, device, *(frame.encode(mac) for frame in frames))
+
+
+def put_on_the_wire(sandbox: Namespace, device: str, *frames: bytes) -> None:
+    """Sends these bytes out of a device, one frame each."""
     netns.pushns(sandbox.name)
     try:
         sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -69,7 +74,7 @@ def send(sandbox: Namespace, device: str, *frames: Frame) -> None:
     with sender:
         sender.bind((device, 0))
         for frame in frames:
-            sender.send(frame.encode(mac))
+            sender.send(frame)
 
 
 class Capture:
@@ -79,13 +84,17 @@ class Capture:
         self._file = file
 
     def frames(self) -> list[Frame]:
-        """The frames so far."""
+        """The frames with a text so far."""
+        return [frame for data in self.raw() if (frame := Frame.decode(data))]
+
+    def raw(self) -> list[bytes]:
+        """All frames so far."""
         data, at, found = self._file.read_bytes(), _GLOBAL_HEADER, []
         while at + _RECORD_HEADER <= len(data):
             (length,) = struct.unpack_from("=I", data, at + 8)
             at += _RECORD_HEADER
-            if at + length <= len(data) and (frame := Frame.decode(data[at : at + length])):
-                found.append(frame)
+            if at + length <= len(data):
+                found.append(data[at : at + length])
             at += length
         return found
 

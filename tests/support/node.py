@@ -194,7 +194,7 @@ class Node:
         `unreturned`: how many addresses are noted in Open vSwitch because IPAM could not return them.
         """
         kept_ids = {attachment.container_id for attachment in keep}
-        all_ports, interfaces, bridges = self.openvswitch.tables("Port", "Interface", "Bridge")
+        all_ports, interfaces, bridges, *limits = self.openvswitch.tables("Port", "Interface", "Bridge", "QoS", "Queue")
         ports = [row for row in all_ports if row["external_ids"].get("owner") == OWNER]
         kept_ports = {row["name"] for row in ports if row["external_ids"].get("contID") in kept_ids}
         kept_addresses = {address for attachment in keep for address in attachment.addresses}
@@ -206,6 +206,12 @@ class Node:
             f"interface {row['name']}"
             for row in interfaces
             if row["name"].startswith("cni") and row["name"] not in kept_ports
+        ]
+        found += [
+            f"limit {row['_uuid']} of {row['external_ids'].get('contIface')}"
+            for rows in limits
+            for row in rows
+            if row["external_ids"].get("contID") not in kept_ids
         ]
         notes = [key for row in bridges for key in row["external_ids"] if key.startswith("cni-ovs")]
         if len(notes) != unreturned:
@@ -247,6 +253,7 @@ class Node:
             sandbox.delete()
         if self.openvswitch.ovsdb_server.running and self.openvswitch.ovs_vswitchd.running:
             self.openvswitch.delete_bridges(self._bridges)
+            self.openvswitch.vsctl("--all", "destroy", "QoS", "--", "--all", "destroy", "Queue")
         for name, link in self.host.links().items():
             if link.kind == "veth":
                 self.host.run("ip", "link", "delete", name, check=False)

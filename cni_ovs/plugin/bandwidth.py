@@ -1,0 +1,267 @@
+"""How fast a container may receive and send, and who sees to it. docs/bandwidth.md has the measurements behind this.
+
+What a container sends waits in a token bucket filter on its own end of the port. What it receives, on the kernel's
+datapath with a veth pair, waits in a queue of Open vSwitch (a QoS row), and Open vSwitch's policing is there for what
+goes past the filter; alone it would drop what does not fit, and TCP then stays far below the rate.
+
+Open vSwitch cannot do either where the device is in another namespace, as internal ports are. On the userspace datapath
+it polices nothing, because it has a packet before policing has; and its queue for one port fills the one socket over
+which it sends to all ports, so that the others lose packets. There, what a container receives passes through another
+filter, on an ifb device beside its end (where the reference plugin `bandwidth` has one on the host).
+"""
+
+from __future__ import annotations
+
+from errno import EEXIST
+
+from . import tc
+from .attachment import RATE_LIMITER
+from .errors import CHECK_FAILED, KERNEL_REFUSED, CniError
+from .forms import is_integer
+from .jsontext import shown
+from .netlink import KernelError
+from .netns import Namespace
+from .ovsdb import map_of
+from .vswitch import USERSPACE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .netlink import Link, Netlink
+
+_LOWEST, _HIGHEST = 1000, 10**15  # as Kubernetes takes them
+# From here on a burst is none: containerd gives 2^32 - 1, CRI-O eight times as much and older kubelets something like
+# it where the user has named only a rate. With that, 512 MB would pass at once.
+_UNLIMITED_BURST = (1 << 31) - 1
+# A burst that nobody has named: what passes in this time. A timer of the kernel may be that late (HZ=250).
+_SHAPING_SECONDS = 0.004
+# Policing drops what does not pass, and TCP needs to have some packets on the way.
+_POLICING_SECONDS = 0.1
+_FEWEST_PACKETS = 2
+_QUEUE_SECONDS = 0.025  # as the reference plugin
+_ETHERNET_HEADER = 18  # with a VLAN tag
+_LARGEST_PACKET = 65536  # as the kernel's datapath has them before they are cut (GSO)
+
+QOS_ROW, IFB = "qos", "ifb"  # what is recorded as RATE_LIMITER
+_KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
+_REFUSED = ("unshapedSubnets", "shapedSubnets")  # of the reference plugin
+
+
+class Limit:
+    """A rate in bits per second, and how many bits may pass at once after a pause; None if nobody has said."""
+
+    __slots__ = ("burst", "rate")
+
+    def __init__(self, rate: int, burst: int | None) -> None:
+        self.rate = rate
+        self.burst = burst
+
+    def burst_bytes(self, seconds: float, lowest: int) -> int:
+        """The burst in bytes: if none is given, what passes in these seconds."""
+        return max(int(self.rate * seconds) if self.burst is None else self.burst, lowest * 8) // 8
+
+
+class Bandwidth:
+    """What a container may receive (`ingress`) and send (`egress`); None for as much as it can."""
+
+    __slots__ = ("egress", "ingress")
+
+    def __init__(self, ingress: Limit | None, egress: Limit | None) -> None:
+        self.ingress = ingress
+        self.egress = egress
+
+
+def read(value: Any) -> Bandwidth | None:
+    """What an object of the form of the reference plugin `bandwidth` says; None if it limits nothing.
+
+    Raises:
+        ValueError: with what is allowed.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"must be an object with some of {', '.join(_KEYS)}")
+    keys = {key.lower(): item for key, item in value.items()}
+    for key in _REFUSED:
+        if keys.get(key.lower()):
+            raise ValueError(f"{key!r} is not supported: the limits are for all addresses")
+    ingress, egress = (_limit(keys, f"{direction}Rate", f"{direction}Burst") for direction in ("ingress", "egress"))
+    return Bandwidth(ingress, egress) if ingress or egress else None
+
+
+def _limit(keys: dict[str, Any], rate_key: str, burst_key: str) -> Limit | None:
+    rate, burst = (keys.get(key.lower()) or 0 for key in (rate_key, burst_key))
+    if not is_integer(rate) or not (rate == 0 or _LOWEST <= rate <= _HIGHEST):
+        raise ValueError(f"{rate_key!r}: {shown(rate)}: must be a number of bits per second, {_LOWEST} to {_HIGHEST}")
+    if not is_integer(burst) or burst < 0:
+        raise ValueError(f"{burst_key!r}: {shown(burst)}: must be a number of bits")
+    if rate:
+        return Limit(rate, burst if 0 < burst < _UNLIMITED_BURST else None)
+    if burst:
+        raise ValueError(f"{burst_key!r} needs {rate_key!r}, which is missing")
+    return None
+
+
+def is_open_vswitchs(interface_type: str, datapath_type: str) -> bool:
+    """Whether Open vSwitch itself can limit a port of this kind on this datapath."""
+    return interface_type == "veth" and datapath_type != USERSPACE
+
+
+def recorded(bandwidth: Bandwidth, *, open_vswitchs: bool) -> dict[str, str]:
+    """What has to be recorded with a port, so that DEL removes what a limit is made of."""
+    return {RATE_LIMITER: QOS_ROW if open_vswitchs else IFB} if bandwidth.ingress else {}
+
+
+# Limits that Open vSwitch keeps
+
+
+def columns(
+    bandwidth: Bandwidth, identity: dict[str, str]
+) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """Rows to insert, and the columns of the Port and of the Interface row that go with them.
+
+    Args:
+        bandwidth: what to limit.
+        identity: of the attachment; the rows are found by it (vswitch.delete_limits).
+    """
+    rows: list[dict[str, Any]] = []
+    port: dict[str, Any] = {}
+    interface: dict[str, Any] = {}
+    if bandwidth.ingress:
+        rate, whose = str(bandwidth.ingress.rate), map_of(identity)
+        burst = str(8 * bandwidth.ingress.burst_bytes(_SHAPING_SECONDS, 0))
+        # Only a queue has a burst; what no flow gives another one is in queue 0.
+        queue = {"min-rate": rate, "max-rate": rate, "burst": burst}
+        rows = [
+            _insert("Queue", "queue", {"other_config": map_of(queue), "external_ids": whose}),
+            _insert(
+                "QoS",
+                "qos",
+                {
+                    "type": "linux-htb",
+                    "other_config": map_of({"max-rate": rate}),
+                    "queues": ["map", [[0, ["named-uuid", "queue"]]]],
+                    "external_ids": whose,
+                },
+            ),
+        ]
+        port["qos"] = ["named-uuid", "qos"]
+    if bandwidth.egress:
+        interface["ingress_policing_rate"] = bandwidth.egress.rate // 1000
+        burst_bytes = bandwidth.egress.burst_bytes(_POLICING_SECONDS, _LARGEST_PACKET)
+        interface["ingress_policing_burst"] = -(-burst_bytes * 8 // 1000)
+    return rows, port, interface
+
+
+def check_columns(port: str, bandwidth: Bandwidth, qos: dict[str, str], policing: int) -> None:
+    """See that the limits of `columns` are there.
+
+    Args:
+        port: its name.
+        bandwidth: what it should be.
+        qos: other_config of its QoS row.
+        policing: in kilobits per second; 0 is none.
+
+    Raises:
+        CniError: CHECK_FAILED.
+    """
+    if bandwidth.ingress and qos.get("max-rate") != str(bandwidth.ingress.rate):
+        have = qos.get("max-rate", "no limit")
+        raise CniError(
+            CHECK_FAILED,
+            f"'ingressRate' differs: expected {bandwidth.ingress.rate}, found {have} (QoS of port {port!r})",
+        )
+    if bandwidth.egress and policing != bandwidth.egress.rate // 1000:
+        raise CniError(
+            CHECK_FAILED,
+            f"'egressRate' differs: expected {bandwidth.egress.rate}, found {policing * 1000 or 'no limit'}"
+            f" (ingress_policing_rate of interface {port!r})",
+        )
+
+
+def _insert(table: str, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    return {"op": "insert", "table": table, "uuid-name": name, "row": row}
+
+
+# Limits in the container
+
+
+def limit(sandbox: Namespace, device: Link, name: str, bandwidth: Bandwidth, *, open_vswitchs: bool) -> None:
+    """Limit the container's end of a port, which is down.
+
+    Args:
+        sandbox, device: where it is.
+        name: of the port; that of the ifb device follows from it.
+        bandwidth: what to limit.
+        open_vswitchs: whether Open vSwitch limits what is received.
+
+    Raises:
+        CniError: KERNEL_REFUSED.
+    """
+    inside = sandbox.netlink
+    try:
+        if bandwidth.egress:
+            _shape(inside, device.index, bandwidth.egress, device.mtu)
+        if bandwidth.ingress and not open_vswitchs:
+            ifb = _ifb_name(name)
+            try:
+                tc.create_ifb(inside, ifb)
+            except KernelError as error:
+                if error.errno != EEXIST:
+                    raise
+                inside.delete_link(ifb)  # left behind by an earlier attachment of this very name
+                tc.create_ifb(inside, ifb)
+            link = inside.link(ifb)
+            if link is None:
+                raise CniError(KERNEL_REFUSED, f"interface {ifb!r} vanished while it was being set up")
+            _shape(inside, link.index, bandwidth.ingress, device.mtu)
+            tc.redirect_received(inside, device.index, link.index)
+    except KernelError as error:
+        raise CniError(
+            KERNEL_REFUSED,
+            f"the bandwidth of {device.name!r} cannot be limited: {error.strerror}",
+            "the kernel needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb",
+        ) from error
+
+
+def remove_ifb(netns: str, name: str) -> None:
+    """Remove the ifb device of a port, if the namespace is still there.
+
+    Raises:
+        KernelError: the kernel refuses.
+    """
+    try:
+        inside = Namespace(netns).netlink
+    except CniError:
+        return  # the namespace has gone, and the device with it
+    inside.delete_link(_ifb_name(name))
+
+
+def check(inside: Netlink, device: Link, name: str, bandwidth: Bandwidth, *, open_vswitchs: bool) -> None:
+    """See that the limits of `limit` are there; the arguments are the same.
+
+    Raises:
+        CniError: CHECK_FAILED.
+    """
+    if bandwidth.egress:
+        _same_rate("egressRate", device.name, bandwidth.egress.rate, tc.shaped_rate(inside, device.index))
+    if bandwidth.ingress and not open_vswitchs:
+        ifb = inside.link(_ifb_name(name))
+        found = None if ifb is None else tc.shaped_rate(inside, ifb.index)
+        _same_rate("ingressRate", _ifb_name(name), bandwidth.ingress.rate, found)
+
+
+def _same_rate(key: str, device: str, expected: int, found: int | None) -> None:
+    if found != expected // 8:
+        have = "no limit" if found is None else str(found * 8)
+        raise CniError(
+            CHECK_FAILED, f"{key!r} differs: expected {expected}, found {have} (queueing of interface {device!r})"
+        )
+
+
+def _shape(inside: Netlink, index: int, limit: Limit, mtu: int) -> None:
+    burst = limit.burst_bytes(_SHAPING_SECONDS, _FEWEST_PACKETS * (mtu + _ETHERNET_HEADER))
+    tc.shape(inside, index, limit.rate // 8, burst, burst + int(limit.rate / 8 * _QUEUE_SECONDS))
+
+
+def _ifb_name(port_name: str) -> str:
+    return "ifb" + port_name[3:]
