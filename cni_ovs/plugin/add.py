@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .ipam import Delegate
     from .protocol import Invocation
     from .spoofing import Guard
+    from .vswitch import Port
 
 # What undoing may take beyond the command's timeout: the port, its address, and the note of that one wait for others.
 _UNDO_SECONDS = 0.9
@@ -42,6 +43,7 @@ class _Undo:
         self._deadline = deadline
         self._steps: list[tuple[str, Callable[[Deadline], object]]] = []
         self.returns_address = False
+        self.gives_back = False  # the device, since something may have been done to it
         self.vswitch: Vswitch | None = None  # the connection over which the port was withdrawn, if one has worked
 
     def push(self, what: str, step: Callable[[Deadline], object]) -> None:
@@ -97,26 +99,39 @@ def _attach(
     sign: socket | None,
     deadline: Deadline,
 ) -> dict[str, Any]:
-    insertion = Insertion(config, attachment, deadline)
+    device, port = devices.of(config.interface_type), attachment
+    if config.device_id is not None:
+        device, port = _find_function(config.device_id, attachment, config, deadline)
+    insertion = Insertion(config, port, deadline)
     host = Netlink()
-    device = devices.of(config.interface_type)
     datapath_type, existing = insertion.prepare()
     if existing is not None:
         if sandbox.netlink.link(attachment.ifname) is not None:
             raise devices.taken(attachment)
-        _replace(existing.external_ids, attachment, invocation, config, deadline)
+        _replace(existing, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
     guard: Guard | None = None
 
     def create() -> None:
-        device.create(host, sandbox, attachment, config)
-        log.debug(f"made the device of port {attachment.port_name!r}")
-        # After the port: ovs-vswitchd would complain of a device that vanishes under it.
-        undo.push_last("the device", lambda _: device.destroy(host, attachment.port_name))
+        device.create(host, sandbox, port, config)
+        log.debug(f"made the device of port {port.port_name!r}")
+        if not device.IS_GIVEN_BACK:
+            # After the port: ovs-vswitchd would complain of a device that vanishes under it.
+            undo.push_last("the device", lambda _: device.destroy(host, port.port_name))
+
+    def withdraw(time: Deadline) -> None:
+        if undo.gives_back:
+            from .devices import vf_release  # noqa: PLC0415 - start-up time, for a port without one
+
+            insertion.use(time)
+            # If that fails, the row is left to DEL, which needs what is recorded there.
+            vf_release.give_back(insertion, port.port_name, port.external_ids, time, sandbox)
+        _withdraw(insertion, attachment, config, time, device, undo)
 
     def connect() -> Ends:
-        ends = device.connect(host, sandbox, attachment, config)
-        if datapath_type == USERSPACE:
+        undo.gives_back = device.IS_GIVEN_BACK
+        ends = device.connect(host, sandbox, port, config)
+        if datapath_type == USERSPACE and not device.IS_GIVEN_BACK:
             _switch_off_offload(sandbox.netlink, ends.container.name)
         if config.bandwidth is not None:
             from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
@@ -128,7 +143,9 @@ def _attach(
             from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
             nonlocal guard
-            guard = spoofing.Guard(config, attachment.port_name, insertion.number, ends.container.mac)
+            if ends.is_driven:
+                raise spoofing.no_mac(config)
+            guard = spoofing.Guard(config, attachment, insertion.number, ends.container.mac)
             undo.push("the OpenFlow rules", guard.remove)
             guard.begin(deadline)
         # As early as possible: each change of a link that ovs-vswitchd hears of when it has the port already keeps it
@@ -138,8 +155,8 @@ def _attach(
 
     try:
         # As long as it was not sent, undoing it is nothing.
-        undo.push("the port", lambda time: _withdraw(insertion, attachment, config, time, device, undo))
-        port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, attachment)
+        undo.push("the port", withdraw)
+        port_first = insertion.has_many_ports and _may_follow(device, host, sandbox, port)
         if port_first:
             # ovs-vswitchd goes through all its ports for each change of a link and for each change of the database, and
             # opens new devices only after that (bridge_reconfigure). So it finds this one, and has gone through them
@@ -151,6 +168,8 @@ def _attach(
             # Through few ports it would have gone before there is a device. It would complain, and take it next time.
             create()
             insertion.begin()
+            if device.IS_GIVEN_BACK:
+                insertion.confirm()
         insertion.ask()
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
@@ -159,12 +178,12 @@ def _attach(
         if early:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
-        log.debug(f"ovs-vswitchd has taken port {attachment.port_name!r} on bridge {config.bridge!r}")
+        log.debug(f"ovs-vswitchd has taken port {port.port_name!r} on bridge {config.bridge!r}")
         if not early:
             ends = connect()
-        elif port_first:
-            # In case ovs-vswitchd opened the device in the very moment in which it was made: it changes flags in two
-            # steps (it reads them, and sets all), and may have set it down again.
+        elif port_first or device.IS_GIVEN_BACK:
+            # In case ovs-vswitchd opened the device in the very moment in which it was made or set up: it changes flags
+            # in two steps (it reads them, and sets all), and may have set it down again.
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
@@ -187,6 +206,17 @@ def _attach(
     return rendered
 
 
+def _find_function(
+    device_id: str, attachment: Attachment, config: NetworkConfig, deadline: Deadline
+) -> tuple[Device, Attachment]:
+    """The VF, and the attachment whose port is its representor; the bridge is that of its uplink, if none is given."""
+    from .devices import vf  # noqa: PLC0415 - start-up time, for a port without one
+
+    function = vf.VirtualFunction(device_id)
+    config.bridge = config.bridge or function.bridge(config, deadline)
+    return function, attachments.with_port(attachment, function.representor)
+
+
 def _previous_result(config: NetworkConfig) -> Result:
     """The result to go on with: that of the plugin before us in the chain, or an empty one."""
     if config.prev_result is None:
@@ -205,7 +235,7 @@ def _may_follow(device: Device, host: Netlink, sandbox: Namespace, attachment: A
     Raises:
         CniError: NAME_TAKEN, when CNI_IFNAME exists in the sandbox.
     """
-    if device.MADE_BY_OPEN_VSWITCH or host.link(attachment.port_name) is not None:
+    if device.MADE_BY_OPEN_VSWITCH or device.IS_GIVEN_BACK or host.link(attachment.port_name) is not None:
         return False
     if sandbox.netlink.link(attachment.ifname) is not None:
         raise devices.taken(attachment)
@@ -213,7 +243,7 @@ def _may_follow(device: Device, host: Netlink, sandbox: Namespace, attachment: A
 
 
 def _replace(
-    recorded: dict[str, str],
+    existing: Port,
     attachment: Attachment,
     invocation: Invocation,
     config: NetworkConfig,
@@ -226,13 +256,12 @@ def _replace(
     Raises:
         CniError: NAME_TAKEN, when the port is somebody else's.
     """
+    recorded = existing.external_ids
     if any(recorded.get(key) != value for key, value in attachment.identity.items()):
         raise CniError(
-            NAME_TAKEN,
-            f"port {attachment.port_name!r} belongs to somebody else",
-            f"its external_ids are {recorded}",
+            NAME_TAKEN, f"port {existing.name!r} belongs to somebody else", f"its external_ids are {recorded}"
         )
-    log.warning(f"replacing port {attachment.port_name!r}, left behind by an earlier attachment")
+    log.warning(f"replacing port {existing.name!r}, left behind by an earlier attachment")
     from . import delete  # noqa: PLC0415 - start-up time, for something rare
 
     delete.detach(attachment, invocation, config, deadline, wait=True)
@@ -327,9 +356,13 @@ def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
         result.interfaces.append({"name": ends.host.name, "mac": format_mac(ends.host.mac), "mtu": ends.host.mtu})
     inner = ends.container
     # The name that the runtime asked for; an internal port has it as its alternative name.
-    result.interfaces.append(
-        {"name": attachment.ifname, "mac": format_mac(inner.mac), "mtu": inner.mtu, "sandbox": attachment.netns}
-    )
+    interface: dict[str, Any] = {"name": attachment.ifname}
+    if not ends.is_driven:
+        interface |= {"mac": format_mac(inner.mac), "mtu": inner.mtu}
+    interface["sandbox"] = attachment.netns
+    if ends.pci_address:
+        interface["pciID"] = ends.pci_address
+    result.interfaces.append(interface)
 
 
 def _add_addresses(
@@ -342,7 +375,8 @@ def _add_addresses(
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
     if guard is not None:
         guard.admit(answer.ips, deadline)
-    addresses.configure(sandbox, ends.container, answer, deadline)
+    if not ends.is_driven:
+        addresses.configure(sandbox, ends.container, answer, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]
     result.routes += answer.routes

@@ -15,7 +15,13 @@ POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
 CLAIM = "contStale"  # since when somebody is removing it because its container is gone (stale.py)
 RATE_LIMITER = "contRateLimiter"  # what DEL has to remove besides port and device (bandwidth.py)
 FLOWS = "contFlows"  # the bridge that has OpenFlow rules for the port (spoofing.py)
-RECORDED_IDS = ("owner", "contNetwork", "contID", "contIface", "contNetns", CLAIM, RATE_LIMITER, FLOWS, *POD_IDS)
+# Of a VF, and how it and its representor were found (devices/vf.py).
+DEVICE = "contDeviceID"
+VF_IDS = (DEVICE, "contVfName", "contVfKind", "contVfMac", "contVfMtu", "contRepresentorMtu", "contRepresentorState")
+RECORDED_IDS = (
+    *("owner", "contNetwork", "contID", "contIface", "contNetns"),
+    *(CLAIM, RATE_LIMITER, FLOWS, *POD_IDS, *VF_IDS),
+)
 
 
 class Attachment:
@@ -46,6 +52,14 @@ def of(invocation: Invocation, config: NetworkConfig) -> Attachment:
     return Attachment(config.name, invocation.container_id, invocation.ifname, invocation.netns, config.pod)
 
 
+def with_port(attachment: Attachment, name: str) -> Attachment:
+    """The same attachment, whose port has another name. What is recorded with it is recorded for both."""
+    other = Attachment(attachment.network, attachment.container_id, attachment.ifname, attachment.netns, {})
+    other.port_name = name
+    other.external_ids = attachment.external_ids
+    return other
+
+
 def of_network(network: str) -> dict[str, str]:
     """The external_ids that every port of a network has."""
     return {"owner": OWNER, "contNetwork": network}
@@ -70,6 +84,11 @@ def variables(recorded: dict[str, str]) -> dict[str, str]:
         "CNI_NETNS": netns if len(netns) < _PATH_LENGTH else "",
         "CNI_ARGS": "",
     }
+
+
+def name_of(recorded: dict[str, str]) -> str:
+    """What `port_name` makes of the attachment that external_ids tell of: signs and notes are called so."""
+    return port_name(recorded.get("contNetwork", ""), recorded["contID"], recorded["contIface"])
 
 
 def is_port_name(name: str) -> bool:

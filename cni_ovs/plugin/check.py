@@ -43,31 +43,45 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
+    if config.device_id is not None and not config.bridge:
+        from .devices import vf  # noqa: PLC0415 - start-up time, for a port without one
+
+        config.bridge = vf.VirtualFunction(config.device_id).bridge(config, deadline)
     vswitch = Vswitch(config.socket_file, deadline)
     state = _check_port(vswitch, attachment, config)
-    port = state.port.name
+    recorded = state.port.external_ids
+    port, is_vf = state.port.name, attachments.DEVICE in recorded
+    is_driven = is_vf and "contVfName" not in recorded  # by a program, so that it is no interface
     inside = sandbox.netlink
     index, expected = _find_interface(previous, attachment)
     # Not the MTU of the configuration: before version 1.1.0 a later plugin can change it and has no way to say so.
     name = attachment.ifname
-    container = _check_link(inside, name, expected, expected.get("mtu"), f"interface {name!r}")
+    container = None
+    if not is_driven:
+        what = f"interface {name!r}"
+        container = _check_link(inside, name, expected, expected.get("mtu"), what, carrier=not is_vf)
+        if is_vf and container.parent not in ("", config.device_id):
+            raise _differs(f"device of {what}", config.device_id, container.parent)
     if config.interface_type == "internal":
         if port == attachment.port_name:  # ovs-cni renames it
-            _same(f"device of {attachment.ifname!r}", port, container.name)
+            _same(f"device of {attachment.ifname!r}", port, container.name if container else None)
     else:
         hosts = [i for i in previous.interfaces if i["name"] == port and not i.get("sandbox")]
         name = port
-        _check_link(Netlink(), name, hosts[0] if hosts else {}, config.mtu, f"host interface {name!r}")
-    if config.checks_spoofing:
+        expected, what = hosts[0] if hosts else {}, f"host interface {name!r}"
+        _check_link(Netlink(), name, expected, config.mtu, what, carrier=not is_vf)
+    if config.checks_spoofing and container is not None:
         from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
         ours = [ip for ip in previous.ips if ip.get("interface") == index]
-        spoofing.Guard(config, port, state.ofport or 0, container.mac).check(ours, deadline)
-    if config.bandwidth is not None:
+        guard = spoofing.Guard(config, attachment, state.ofport or 0, container.mac)
+        guard.check(ours, deadline)
+    if config.bandwidth is not None and container is not None:
         _check_bandwidth(vswitch, inside, container, attachment.port_name, config)
     if config.ipam_type is not None:
-        _check_addresses(inside, container, previous, index)
-        _check_routes(inside, previous)
+        if container is not None:
+            _check_addresses(inside, container, previous, index)
+            _check_routes(inside, previous)
         from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
         ipam.run("CHECK", invocation, config, deadline)
@@ -83,11 +97,13 @@ def _same(what: str, expected: object, found: object) -> None:
 
 
 def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> PortState:
-    """Verify the port's rows; returns them. The name is another one if ovs-cni has made it."""
+    """Verify the port's rows; returns them. The name is another one if ovs-cni has made it, or if it is of a VF."""
     name = attachment.port_name
     state = vswitch.state_of(name)
     if state is None:
-        others = [port.name for port in vswitch.ports_of(attachment)[0] if port.external_ids.get("owner") == OVS_CNI]
+        found = vswitch.ports_of(attachment)[0]
+        ids = [(port.name, port.external_ids) for port in found]
+        others = [name for name, its in ids if its.get("owner") == OVS_CNI or attachments.DEVICE in its]
         if others:
             name = others[0]
             state = vswitch.state_of(name)
@@ -96,11 +112,14 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     if name == attachment.port_name:
         for key, value in attachment.identity.items():
             _same(f"external_ids:{key} of port {name!r}", value, state.port.external_ids.get(key))
+    if state.port.external_ids.get("owner") != OVS_CNI:
+        device_id = state.port.external_ids.get(attachments.DEVICE)
+        _same(f"external_ids:{attachments.DEVICE} of port {name!r}", config.device_id, device_id)
     _same(f"bridge of port {name!r}", config.bridge, state.bridge)
     vlans = config.vlans or ALL
     _same(f"VLAN of port {name!r}", vlans.tag, state.port.tag)
-    found = effective_mode(state.port.vlan_mode, state.port.tag)
-    _same(f"VLAN mode of port {name!r}", effective_mode(vlans.vlan_mode, vlans.tag), found)
+    mode = effective_mode(state.port.vlan_mode, state.port.tag)
+    _same(f"VLAN mode of port {name!r}", effective_mode(vlans.vlan_mode, vlans.tag), mode)
     _same(f"trunks of port {name!r}", vlans.trunks, sorted(state.port.trunks))
     _same(f"cvlans of port {name!r}", vlans.cvlans, sorted(state.port.cvlans))
     expected_type = "internal" if config.interface_type == "internal" else ""
@@ -147,13 +166,15 @@ def _find_interface(previous: Result, attachment: Attachment) -> tuple[int, dict
     )
 
 
-def _check_link(netlink: Netlink, name: str, expected: dict[str, Any], mtu: int | None, what: str) -> Link:
+def _check_link(
+    netlink: Netlink, name: str, expected: dict[str, Any], mtu: int | None, what: str, *, carrier: bool = True
+) -> Link:
     link = netlink.link(name)
     if link is None:
         raise CniError(CHECK_FAILED, f"{what} is missing")
     if not link.up:
         raise _differs(f"state of {what}", "up", "down")
-    if not link.carrier:
+    if carrier and not link.carrier:
         # On the userspace datapath an internal port belongs to the ovs-vswitchd that made it, and dies with it.
         raise _differs(f"state of {what}", "a carrier", "none: nobody is at its other end")
     if mtu is not None:

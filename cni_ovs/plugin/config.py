@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from . import forms, log
-from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
+from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
 from .inet import parse_mac
 from .jsontext import shown
 
@@ -32,14 +32,11 @@ _KNOWN = frozenset(
     {
         *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
         *("bridge", "interface_type", "vlan", "trunk", "vlan_mode", "cvlans", "mtu", "ofport_request"),
-        *("external_ids", "ipam", "dns", "bandwidth", "macspoofchk", "ipspoofchk", "configuration_path"),
+        *("deviceID", "external_ids", "ipam", "dns", "bandwidth", "macspoofchk", "ipspoofchk", "configuration_path"),
         *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
     }
 )
 MIRROR_TYPES = ("ovs-mirror-producer", "ovs-mirror-consumer")  # with the key `mirrors` besides (mirrors.py)
-# Keys of ovs-cni that are not supported yet. Ignoring one would attach a container to the wrong network.
-# Their place: parse them in `_parse_port`, and give them to the device in devices/ or to the port in vswitch.py.
-_LATER = ("deviceID",)
 # What others call ours, or where it is with us.
 _CALLED_ELSEWHERE = {"tag": "vlan", "trunks": "trunk", "mac": "runtimeConfig.mac", "ovnport": "args.cni.ovnPort"}
 _FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
@@ -55,8 +52,9 @@ class NetworkConfig:
         name: of the network.
         raw: the whole configuration, which an IPAM plugin receives: unchanged, unless a flat file fills it up.
         values: the same, decoded.
-        bridge: name of the bridge; "" only in DEL and GC, which do not need it.
+        bridge: name of the bridge; "" only in DEL and GC, which do not need it, and if it is that of a VF's uplink.
         interface_type: "veth" or "internal".
+        device_id: PCI address of the VF that is attached instead, or None.
         vlans: None for a port that is a trunk of all VLANs, as Open vSwitch makes it; not read for DEL and GC.
         type: name of the plugin that is meant; they are all this program.
         mirrors: only where that is one for mirrors.
@@ -75,13 +73,14 @@ class NetworkConfig:
     """
 
     __slots__ = (
-        "bandwidth", "bridge", "dns", "external_ids", "interface_type", "ipam_type", "ipspoofchk", "link_wait", "mac",
-        "macspoofchk", "mirrors", "mtu", "name", "ofport_request", "ovn_port", "pod", "prev_result", "raw",
-        "socket_file", "timeout", "type", "values", "vlans",
+        "bandwidth", "bridge", "device_id", "dns", "external_ids", "interface_type", "ipam_type", "ipspoofchk",
+        "link_wait", "mac", "macspoofchk", "mirrors", "mtu", "name", "ofport_request", "ovn_port", "pod",
+        "prev_result", "raw", "socket_file", "timeout", "type", "values", "vlans",
     )  # fmt: skip
 
     bandwidth: Bandwidth | None
     bridge: str
+    device_id: str | None
     dns: dict[str, Any]
     external_ids: dict[str, str]
     interface_type: str
@@ -143,8 +142,7 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
         lenient: for DEL and GC: replace a wrong value by its default.
 
     Raises:
-        CniError: INVALID_CONFIG or UNSUPPORTED_FIELD, naming key, value and what is allowed; INVALID_ENVIRONMENT
-            for CNI_ARGS.
+        CniError: INVALID_CONFIG, naming key, value and what is allowed; INVALID_ENVIRONMENT for CNI_ARGS.
     """
     if "plugins" in values and not lenient:
         hint = "a runtime gives each plugin its own part of it"
@@ -189,7 +187,6 @@ def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_ar
     config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
     config.bandwidth = None if reader.lenient else _find_bandwidth(values)
     _parse_port(reader, values, config)
-    reader.attempt(None, lambda: _refuse_later(values))
     if config.type in MIRROR_TYPES:
         from . import mirrors  # noqa: PLC0415 - start-up time, for the plugin that attaches
 
@@ -198,11 +195,20 @@ def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_ar
 
 def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -> None:
     """The keys that describe the port and its device."""
+    config.device_id = reader.read("deviceID", None, forms.pci_address)
+    needed = config.device_id is None or config.type in MIRROR_TYPES  # else it is that of the uplink
     if config.ovn_port is None:
-        config.bridge = reader.read("bridge", "", forms.bridge, required=True)
+        config.bridge = reader.read("bridge", "", forms.bridge, required=needed)
     else:
         config.bridge = reader.read("bridge", OVN_BRIDGE, forms.bridge)
     config.interface_type = reader.read("interface_type", "veth", forms.interface_type)
+    if config.device_id is not None and config.interface_type != "veth":
+        reader.attempt(None, lambda: _refuse_internal_device(config))
+    if config.device_id is not None and config.bandwidth is not None:
+        what = f"'bandwidth' does not go with 'deviceID' {config.device_id!r}"
+        raise CniError(
+            INVALID_CONFIG, what, "packets of a VF pass through its NIC alone, where nothing here limits them"
+        )
     config.vlans = None
     if not reader.lenient and any(lookup(values, key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
         from . import vlans  # noqa: PLC0415 - start-up time, for a port without them
@@ -378,11 +384,9 @@ def _refuse_unchecked(config: NetworkConfig) -> None:
         raise CniError(INVALID_CONFIG, what, "OpenFlow rules are set over a socket beside that of ovsdb-server")
 
 
-def _refuse_later(values: dict[str, Any]) -> None:
-    for key in _LATER:
-        value = lookup(values, key)
-        if value not in (None, "", [], {}):
-            raise CniError(UNSUPPORTED_FIELD, f"{key!r} is not supported: {shown(value)}")
+def _refuse_internal_device(config: NetworkConfig) -> None:
+    what = f"'interface_type' {config.interface_type!r} does not go with 'deviceID' {config.device_id!r}"
+    raise CniError(INVALID_CONFIG, what, "leave out 'interface_type': the port is the representor of the device")
 
 
 def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
@@ -413,7 +417,7 @@ _REPORTED = 20
 
 def _report_unknown(values: dict[str, Any]) -> list[str]:
     """Log the keys that nobody knows; returns what was logged."""
-    known = {key.lower() for key in (*_KNOWN, *_LATER)}
+    known = {key.lower() for key in _KNOWN}
     if lookup(values, "type") in MIRROR_TYPES:
         known.add("mirrors")
     unknown = [key for key in values if key.lower() not in known and not key.startswith("cni.dev/")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import at_work, devices, log
 from . import attachment as attachments
-from .attachment import CLAIM, FLOWS, RATE_LIMITER
+from .attachment import CLAIM, DEVICE, FLOWS, RATE_LIMITER
 from .errors import IO_FAILURE, KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
 from .netns import Namespace
@@ -113,7 +113,7 @@ def detach(
             from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
             # A DEL that was killed may have removed the port alone.
-            spoofing.remove({FLOWS: config.bridge}, attachment.port_name, config, vswitch_time(deadline))
+            spoofing.remove({FLOWS: config.bridge, **attachment.identity}, config, vswitch_time(deadline))
 
     def release() -> None:
         from . import detaching  # noqa: PLC0415 - see remove
@@ -130,8 +130,8 @@ def detach(
     if not removed and not foreign:
         # Nothing is recorded, or it cannot be asked for. A veth can be found by its name.
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
-    # While an internal port that could not be removed still uses its address, nobody else may get it.
-    if config.ipam_type is not None and (reached or config.interface_type != "internal"):
+    # While an internal port or a VF that could not be removed still uses its address, nobody else may get it.
+    if config.ipam_type is not None and (reached or (config.interface_type != "internal" and not config.device_id)):
         errors.attempt(release)
     errors.raise_first()
     return vswitch
@@ -167,6 +167,11 @@ def remove_ports(
 
             # First, because only the port tells of it.
             bandwidth.remove_ifb(port.external_ids.get("contNetns", ""), port.name)
+        if DEVICE in port.external_ids:
+            from .devices import vf_release  # noqa: PLC0415 - start-up time, for a port without one
+
+            # First, because the row tells what it was like.
+            vf_release.give_back(vswitch, port.name, port.external_ids, deadline)
     done, number = vswitch.remove_unchanged(ports, notes)
     if not done:
         return False
@@ -178,7 +183,9 @@ def remove_ports(
             from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
             # After the row: as long as there is a port, nothing forged may leave it.
-            spoofing.remove(port.external_ids, port.name, config, deadline)
+            spoofing.remove(port.external_ids, config, deadline)
+        if DEVICE in port.external_ids:
+            continue
         kind = devices.of("internal" if port.interface_type == "internal" else "veth")
         # After the row: ovs-vswitchd would complain of a device that vanishes under it. Not waiting for it in between
         # lets it work while the kernel does.

@@ -7,7 +7,6 @@ users is in docs/errors.md.
 from __future__ import annotations
 
 INCOMPATIBLE_VERSION = 1
-UNSUPPORTED_FIELD = 2
 INVALID_ENVIRONMENT = 4
 IO_FAILURE = 5
 DECODING_FAILURE = 6

@@ -113,6 +113,19 @@ def interface_type(value: Any) -> str:
     return INTERFACE_TYPES[value]
 
 
+def pci_address(value: Any) -> str | None:
+    """The address of a PCI device, as sysfs writes it; None for an empty one."""
+    address = text(value).lower()
+    if not address:
+        return None
+    domain, *rest = address.replace(".", ":").split(":")
+    digits = [len(part) for part in rest] == [2, 2, 1] and 4 <= len(domain) <= 8
+    in_order = address[-2:-1] == "." and address.count(".") == 1
+    if not digits or not in_order or any(c not in "0123456789abcdef" for part in (domain, *rest) for c in part):
+        raise ValueError("must be the address of a PCI device, such as 0000:03:00.5")
+    return address
+
+
 def timeout(value: Any) -> float:
     """Seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_TIMEOUT:

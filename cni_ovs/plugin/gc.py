@@ -63,14 +63,16 @@ def _remove_stale(
         detaching.return_address(vswitch, name, invocation, config, deadline, variables)
 
     def remove(port: Port) -> None:
-        if not is_free(port.name):
+        name = attachments.name_of(port.external_ids)  # the port's, unless it is that of a VF
+        if not is_free(name):
             return
         # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
-        if remove_ports(vswitch, [port], config, deadline, notes=detaching.note(port.name, port.external_ids)):
-            release(port.name, port.external_ids)
+        if remove_ports(vswitch, [port], config, deadline, notes=detaching.note(name, port.external_ids)):
+            release(name, port.external_ids)
 
     def finish(name: str, recorded: dict[str, str]) -> None:
-        if not is_free(name) or vswitch.ports_named([name], of_network):
+        attachment = attachments.identity(config.name, recorded["contID"], recorded["contIface"])
+        if not is_free(name) or vswitch.ports_of_network(attachment):
             return  # it has just been attached anew
         devices.of("veth").destroy(Netlink(), name)
         release(name, recorded)
@@ -91,9 +93,9 @@ def _remove_stale(
     if config.checks_spoofing:
         from . import spoofing  # noqa: PLC0415 - start-up time, for a network without rules
 
-        names = lambda: [port.name for port in vswitch.ports_of_network({"owner": attachments.OWNER})]  # noqa: E731
-        errors.attempt(lambda: spoofing.sweep(config, names, deadline.shorter(deadline.remaining() / 2)))
-    known = {port.name for port in ports}
+        ours = lambda: [port.external_ids for port in vswitch.ports_of_network({"owner": attachments.OWNER})]  # noqa: E731
+        errors.attempt(lambda: spoofing.sweep(config, ours, deadline.shorter(deadline.remaining() / 2)))
+    known = {attachments.name_of(port.external_ids) for port in ports if tells_attachment(port.external_ids)}
     for name, recorded in detaching.notes(vswitch, of_network).items():
         if name in known:
             # It was attached anew, and has perhaps the same address; or removing it has just failed.

@@ -30,7 +30,7 @@ WATCH_LINKS, WATCH_IPV6_ADDRESSES = 0x1, 0x100
 # Attributes
 NESTED = 0x8000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
-_IFLA_EXT_MASK, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 29, 52, 53
+_IFLA_EXT_MASK, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PARENT_DEV_NAME = 29, 52, 53, 56
 IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
@@ -69,9 +69,9 @@ class KernelError(OSError):
 class Link:
     """A network interface as the kernel describes it."""
 
-    __slots__ = ("carrier", "index", "kind", "mac", "mtu", "name", "running", "up")
+    __slots__ = ("carrier", "index", "kind", "mac", "mtu", "name", "parent", "running", "up")
 
-    def __init__(self, index: int, name: str, mac: bytes, mtu: int, flags: int, kind: str) -> None:
+    def __init__(self, index: int, name: str, mac: bytes, mtu: int, flags: int, kind: str, parent: str = "") -> None:
         self.index = index
         self.name = name
         self.mac = mac
@@ -80,6 +80,7 @@ class Link:
         self.carrier = bool(flags & _IFF_LOWER_UP)  # somebody is at the other end
         self.running = bool(flags & _IFF_RUNNING)  # the kernel has acted on the carrier, and passes packets on
         self.kind = kind  # "veth", "tun", "openvswitch", …; "" for hardware
+        self.parent = parent  # PCI address, for one; "" if there is none, and before Linux 5.14
 
 
 class Address:
@@ -210,6 +211,11 @@ class Netlink:
             raise
         return understood(_parse_link, replies[0] if replies else b"")
 
+    def links(self) -> list[Link]:
+        """Every interface of the namespace."""
+        replies = self.request(_RTM_GETLINK, DUMP, which_link(0) + u32(_IFLA_EXT_MASK, _SKIP_STATS))
+        return [understood(_parse_link, reply) for reply in replies]
+
     def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
         """Create a veth pair, this end up and promiscuous, the peer directly in another namespace.
 
@@ -255,6 +261,10 @@ class Netlink:
         """`ip link set … up`, by name or index; with `promisc on`, if so."""
         self.request(_RTM_SETLINK, 0, which_link(which, _IFF_UP | _IFF_PROMISC if promiscuous else _IFF_UP))
 
+    def set_down(self, index: int) -> None:
+        """`ip link set … down`."""
+        self.request(_RTM_SETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, _IFF_UP))
+
     def set_mtu(self, index: int, mtu: int) -> None:
         """`ip link set … mtu …`."""
         self.request(_RTM_SETLINK, 0, which_link(index) + u32(_IFLA_MTU, mtu))
@@ -263,9 +273,18 @@ class Netlink:
         """`ip link set … address …`. Even an unchanged address makes the kernel announce the interface (arp_notify)."""
         self.request(_RTM_SETLINK, 0, which_link(index) + attribute(_IFLA_ADDRESS, mac))
 
-    def move(self, index: int, netns: int) -> None:
-        """Move an interface to the namespace of a file descriptor, with its name."""
-        self.request(_RTM_SETLINK, 0, which_link(index) + u32(_IFLA_NET_NS_FD, netns))
+    def move(self, index: int, netns: int, name: str | None = None) -> None:
+        """Move an interface to the namespace of a file descriptor, with its name or another one.
+
+        With another one it is there under that from the beginning, as far as others can see, and down. It may have been
+        moved although the kernel refuses (EEXIST): a name that is taken there is found out last.
+        """
+        renamed = b"" if name is None else text(_IFLA_IFNAME, name)
+        self.request(_RTM_SETLINK, 0, which_link(index) + u32(_IFLA_NET_NS_FD, netns) + renamed)
+
+    def rename(self, index: int, name: str) -> None:
+        """`ip link set … name …`; the interface must be down (before Linux 6.2)."""
+        self.request(_RTM_SETLINK, 0, which_link(index) + text(_IFLA_IFNAME, name))
 
     def add_altname(self, index: int, name: str) -> None:
         """`ip link property add … altname …` (Linux 5.5 and newer)."""
@@ -437,7 +456,8 @@ def _parse_link(body: bytes) -> Link:
     kind = dict(attributes(values.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
     name = values[_IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
     (mtu,) = _struct.unpack("=I", values[_IFLA_MTU])
-    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind)
+    parent = values.get(_IFLA_PARENT_DEV_NAME, b"").rstrip(b"\0").decode(errors="replace")
+    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind, parent)
 
 
 def _nexthops(data: bytes) -> list[bytes]:

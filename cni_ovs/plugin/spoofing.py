@@ -7,16 +7,18 @@ passes goes through the bridge's tables once more (openflow.py), so what others 
 from __future__ import annotations
 
 from . import log
-from .attachment import FLOWS
+from .attachment import FLOWS, name_of
 from .errors import CHECK_FAILED, INVALID_CONFIG, CniError
+from .forms import tells_attachment
 from .inet import parse_cidr
 from .openflow import Flow, Switch, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
+    from .attachment import Attachment
     from .config import NetworkConfig
     from .deadline import Deadline
 
@@ -38,7 +40,7 @@ _NO_MAC, _NO_IPV4, _NO_IPV6 = bytes(6), bytes(4), bytes(16)
 
 
 def cookie(port_name: str) -> int:
-    """The cookie of a port's rules."""
+    """The cookie of a port's rules; `port_name` is what attachment.port_name makes, whatever the port is called."""
     return _COOKIE_TAG << 48 | int(port_name[-12:], 16)
 
 
@@ -59,12 +61,21 @@ def refuse(config: NetworkConfig, *, has_controller: bool, fail_mode: str | None
     """
     if has_controller or fail_mode == "secure":
         reason = "has a controller" if has_controller else "has fail_mode=secure"
-        keys = " and ".join(repr(key) for key in ("macspoofchk", "ipspoofchk") if getattr(config, key))
         raise CniError(
             INVALID_CONFIG,
-            f"{keys} cannot be used: bridge {config.bridge!r} {reason}",
+            f"{_keys(config)} cannot be used: bridge {config.bridge!r} {reason}",
             "whoever controls its OpenFlow rules has to check addresses there, and may remove the rules of others",
         )
+
+
+def no_mac(config: NetworkConfig) -> CniError:
+    """The error for a port at whose other end is a program, whose MAC nobody here knows."""
+    what = f"{_keys(config)} needs a network interface in the container, and this port is a program's"
+    return CniError(INVALID_CONFIG, what)
+
+
+def _keys(config: NetworkConfig) -> str:
+    return " and ".join(repr(key) for key in ("macspoofchk", "ipspoofchk") if getattr(config, key))
 
 
 class Guard:
@@ -72,14 +83,15 @@ class Guard:
 
     Args:
         config: the network's; `macspoofchk` and `ipspoofchk` say what is checked.
-        port_name: its name.
+        attachment: what the port is for.
         number: its OpenFlow number.
         mac: of the container's end.
     """
 
-    def __init__(self, config: NetworkConfig, port_name: str, number: int, mac: bytes) -> None:
+    def __init__(self, config: NetworkConfig, attachment: Attachment, number: int, mac: bytes) -> None:
         self._config = config
-        self._port_name = port_name
+        self._identity = attachment.identity
+        self._cookie = cookie(name_of(attachment.identity))
         self._port = ("in_port", number.to_bytes(4, "big"))
         self._mac = mac
         self._checks_mac = config.macspoofchk
@@ -109,7 +121,7 @@ class Guard:
         Raises:
             CniError: as Switch, but for a bridge that is not there.
         """
-        remove({FLOWS: self._config.bridge}, self._port_name, self._config, deadline)
+        remove({FLOWS: self._config.bridge, **self._identity}, self._config, deadline)
 
     def check(self, ips: list[dict[str, Any]], deadline: Deadline) -> None:
         """See that the bridge has these rules, and no others with their cookie.
@@ -117,7 +129,7 @@ class Guard:
         Raises:
             CniError: CHECK_FAILED, with the commands that mend it; as Switch.
         """
-        bridge, ours = self._config.bridge, cookie(self._port_name)
+        bridge, ours = self._config.bridge, self._cookie
         expected = self.first_rules() + self.rules_of(_packed(ips))
         switch = Switch(_socket_path(self._config, bridge), bridge, deadline)
         try:
@@ -131,7 +143,7 @@ class Guard:
         commands += [f"ovs-ofctl -O OpenFlow13 add-flow {bridge} '{flow.text(ours)}'" for flow in expected]
         raise CniError(
             CHECK_FAILED,
-            f"OpenFlow rules of port {self._port_name!r} on bridge {bridge!r} differ: {len(wanted - found)} of"
+            f"OpenFlow rules with cookie {ours:#x} on bridge {bridge!r} differ: {len(wanted - found)} of"
             f" {len(wanted)} are missing, and {len(found - wanted)} are others",
             "to mend it: " + "; ".join(commands),
         )
@@ -140,7 +152,7 @@ class Guard:
         bridge = self._config.bridge
         switch = Switch(_socket_path(self._config, bridge), bridge, deadline)
         try:
-            switch.add(flows, cookie(self._port_name))
+            switch.add(flows, self._cookie)
         finally:
             switch.close()
 
@@ -228,12 +240,11 @@ def _packed(ips: list[dict[str, Any]]) -> list[bytes]:
     return [parse_cidr(ip["address"])[1] for ip in ips]
 
 
-def remove(recorded: dict[str, str], port_name: str, config: NetworkConfig, deadline: Deadline) -> None:
+def remove(recorded: dict[str, str], config: NetworkConfig, deadline: Deadline) -> None:
     """Remove the rules of a port, if it has any.
 
     Args:
         recorded: its external_ids.
-        port_name: its name.
         config: where Open vSwitch is.
         deadline: for that.
 
@@ -248,18 +259,18 @@ def remove(recorded: dict[str, str], port_name: str, config: NetworkConfig, dead
     except UnreachableError:
         return  # the rules are gone with whoever had them
     try:
-        switch.remove(cookie(port_name))
+        switch.remove(cookie(name_of(recorded)))
     finally:
         switch.close()
 
 
-def sweep(config: NetworkConfig, port_names: Callable[[], Iterable[str]], deadline: Deadline) -> None:
+def sweep(config: NetworkConfig, recorded: Callable[[], list[dict[str, str]]], deadline: Deadline) -> None:
     """Remove the rules on the configuration's bridge whose ports are gone: somebody else has removed the port alone.
 
     Args:
         config: where the bridge is.
-        port_names: asks for the names of all ports that we have made. Called when the rules are known, because ADD
-            makes the port first.
+        recorded: asks for the external_ids of all ports that we have made. Called when the rules are known, because
+            ADD makes the port first.
         deadline: for the bridge.
 
     Raises:
@@ -271,7 +282,8 @@ def sweep(config: NetworkConfig, port_names: Callable[[], Iterable[str]], deadli
         return
     try:
         owners = switch.keys(_COOKIE_TAG << 48, _TAG_MASK).keys()
-        for owner in owners - set(map(cookie, port_names())) if owners else ():
+        kept = {cookie(name_of(ids)) for ids in recorded() if tells_attachment(ids)} if owners else set()
+        for owner in owners - kept:
             log.info(f"removing the OpenFlow rules with cookie {owner:#x}: their port is gone")
             switch.remove(owner)
     finally:

@@ -90,7 +90,7 @@ def _sweep(
         if attachments.FLOWS in recorded:
             from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
-            spoofing.remove(recorded, port.name, config, deadline)
+            spoofing.remove(recorded, config, deadline)
 
 
 def wait_for_end(vswitch: Vswitch, ports: list[Port], deadline: Deadline) -> None:

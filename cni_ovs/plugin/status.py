@@ -27,7 +27,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         # The control socket first: an answer there makes the question for the lock superfluous.
         answering = vswitch.is_answering()
         served = answering or vswitch.is_served()
-        bridge = vswitch.has_bridge(config.bridge)
+        bridge = vswitch.has_bridge(config.bridge) if config.bridge else True  # a VF's follows from its uplink
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg, error.details or "is ovsdb-server running?") from error
     if not served:

@@ -228,6 +228,11 @@ class Vswitch:
                 return False
         return True
 
+    def wait_until_seen_down(self, name: str, deadline: Deadline) -> bool:
+        """Wait until ovs-vswitchd has noticed that an interface of its ports was set down; False if time runs out."""
+        this = [["name", "==", name]]
+        return self._succeeds(wait("Interface", this, "==", {"admin_state": "down"}, self._milliseconds(deadline)))
+
     def _milliseconds(self, deadline: Deadline) -> int:
         """How long ovsdb-server may let us wait, so that its answer comes before our time is over."""
         return int(1000 * max(0.0, min(deadline.remaining(), self._client.deadline.remaining() - _ANSWER_SECONDS)))

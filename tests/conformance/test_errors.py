@@ -72,10 +72,9 @@ def test_a_mistake_in_the_configuration_names_key_and_value(node: Node, keys: di
         ("deviceID", "0000:42:00.1"),
     ],
 )
-def test_a_feature_that_does_not_exist_yet_is_refused_with_key_and_value(node: Node, key: str, value: Any) -> None:
-    error = node.attachment(**{key: value}).add().error(2)
-    assert key in error["msg"]
-    assert (value if isinstance(value, str) else "42") in error["msg"]
+def test_a_device_that_does_not_exist_is_refused_with_key_and_value(node: Node, key: str, value: Any) -> None:
+    error = node.attachment(**{key: value}).add().error(7)
+    assert key in error["msg"] and value in error["msg"]
     node.assert_nothing_left()
 
 

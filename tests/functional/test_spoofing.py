@@ -279,7 +279,7 @@ def test_check_finds_missing_and_foreign_rules_and_says_how_to_mend_them(
     ):
         node.host.run("ovs-ofctl", *damage)
         error = pod.check().error(106)
-        assert "OpenFlow rules of port" in error["msg"]
+        assert f"OpenFlow rules with cookie {cookie}" in error["msg"]
         commands = error["details"].removeprefix("to mend it: ").split("; ")
         for command in commands:
             # As a person would type it, but for the switch, which is where only this test knows it.

@@ -44,6 +44,7 @@ class Node:
         self.sandboxes: list[Namespace] = []
         self._bridges = [self.bridge]
         self._helpers: set[int] = set()
+        self._devices: set[str] = set()
 
     # Making things
 
@@ -115,6 +116,10 @@ class Node:
     def helper(self, pid: int) -> None:
         """Says that a process on the host belongs to the test, so that it does not count as left behind."""
         self._helpers.add(pid)
+
+    def device(self, name: str) -> None:
+        """Says that a device on the host belongs to the test, so that it does not count as left behind there."""
+        self._devices.add(name)
 
     def vanish(self, *attachments: Attachment) -> None:
         """Their namespaces go with all devices and without a DEL, and ovs-vswitchd has noticed."""
@@ -200,7 +205,7 @@ class Node:
         kept_addresses = {address for attachment in keep for address in attachment.addresses}
         devices = (
             set(self.host.links()) - self.host.initial_devices - self.openvswitch.bridges - {"ovs-netdev", "ovs-system"}
-        )
+        ) - self._devices
         found = [f"port {row['name']}" for row in ports if row["name"] not in kept_ports]
         found += [
             f"interface {row['name']}"
@@ -255,7 +260,7 @@ class Node:
             self.openvswitch.delete_bridges(self._bridges)
             self.openvswitch.vsctl("--all", "destroy", "QoS", "--", "--all", "destroy", "Queue")
         for name, link in self.host.links().items():
-            if link.kind == "veth":
+            if link.kind == "veth" or name in self._devices:
                 self.host.run("ip", "link", "delete", name, check=False)
 
     def _was_internal(self, text: str) -> bool:

@@ -256,22 +256,49 @@ def test_a_log_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-LATER: list[tuple[Json, str, str, Any]] = [
-    ({"deviceID": "0000:03:02.0"}, "", "deviceID", "0000:03:02.0"),
-]
+# VFs
 
 
-@pytest.mark.parametrize(("keys", "cni_args", "name", "value"), LATER)
-def test_a_key_of_later_work_is_refused_naming_key_and_value(keys: Json, cni_args: str, name: str, value: Any) -> None:
-    error = refused(keys, cni_args)
-    assert error.code == 2
-    assert name in error.msg
-    assert json.dumps(value) in error.msg
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", None),
+        (None, None),
+        ("0000:03:00.5", "0000:03:00.5"),
+        ("0000:AF:1f.7", "0000:af:1f.7"),
+        ("10000:01:00.0", "10000:01:00.0"),  # a domain above 0xffff, as of VMD
+    ],
+)
+def test_a_device_is_named_by_its_pci_address(value: str | None, expected: str | None) -> None:
+    assert parse({"deviceID": value}).device_id == expected
 
 
-@pytest.mark.parametrize("value", ["", None])
-def test_an_empty_key_of_later_work_means_nothing(value: str | None) -> None:
-    parse({"deviceID": value})
+ADDRESSES = ["03:00.5", "0000:03:00:5", "0000.03.00.5", "0000:03:00.", "0000:3:00.5", "0000:0g:00.5", "../0000:03:00.5"]
+
+
+@pytest.mark.parametrize("value", [*ADDRESSES, "0000:03:00.5/net", "000:03:00.5", "0000:03:00.\u0665", 5, [], {}, True])
+def test_a_device_that_is_no_pci_address_is_refused(value: Any) -> None:
+    error = refused({"deviceID": value})
+    assert error.code == 7
+    assert "'deviceID'" in error.msg
+    assert ("such as 0000:03:00.5" if isinstance(value, str) else "a string") in error.msg
+    assert parse({"deviceID": value}, lenient=True).device_id is None
+
+
+def test_a_device_needs_no_bridge_and_is_no_internal_port() -> None:
+    assert parse({"bridge": ..., "deviceID": "0000:03:00.5"}).bridge == ""
+    assert parse({"bridge": ..., "deviceID": "0000:03:00.5"}, "OvnPort=a").bridge == "br-int"
+    assert parse({"interface_type": "system", "deviceID": "0000:03:00.5"}).device_id == "0000:03:00.5"
+    keys = {"interface_type": "internal", "deviceID": "0000:03:00.5"}
+    error = refused(keys)
+    assert error.code == 7
+    assert "'interface_type' 'internal'" in error.msg and "'deviceID' '0000:03:00.5'" in error.msg
+    parse(keys, lenient=True)
+
+
+def test_a_mirror_needs_a_bridge_also_behind_a_device() -> None:
+    keys = {"bridge": ..., "deviceID": "0000:03:00.5", "type": "ovs-mirror-consumer", "mirrors": [{"name": "m"}]}
+    assert "'bridge' is missing" in refused(keys).msg
 
 
 @pytest.mark.parametrize(
@@ -362,14 +389,6 @@ def test_leniently_a_wrong_value_is_logged_and_replaced_by_its_default(
     assert {attribute: getattr(config, attribute) for attribute in DEFAULTS} == expected
     logged = capfd.readouterr().err
     assert logged.startswith("cni-ovs: warning: ignored: ") and repr(name) in logged and allowed in logged
-
-
-@pytest.mark.parametrize(("keys", "cni_args", "name", "value"), LATER)
-def test_leniently_a_key_of_later_work_is_logged_and_ignored(
-    keys: Json, cni_args: str, name: str, value: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    parse(keys, cni_args, lenient=True)
-    assert name in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("cni_args", ["garbage", "MAC=x", "MAC"])

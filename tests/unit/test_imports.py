@@ -35,6 +35,7 @@ DELETE = {"cni_ovs.plugin.delete"}
 RETURNING = {"cni_ovs.plugin.detaching"}  # an address
 VLANS = {"cni_ovs.plugin.vlans"}
 ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "insertion", "result")}
+VF = {f"cni_ovs.plugin.{name}" for name in ("sriov", "devices.vf", "devices.vf_release")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
 
 # These together cost more than an attachment. None may appear in what ADD, DEL or VERSION load.
@@ -160,6 +161,17 @@ def test_add_with_addresses_loads_only_what_is_listed() -> None:
 def test_add_of_an_internal_port_loads_only_what_is_listed() -> None:
     loaded = loaded_by(imported("main", "protocol", "add", "devices.internal"))
     assert_only(loaded, ADD, CHANGING, {"cni_ovs.plugin.devices.internal"})
+
+
+def test_add_of_a_vf_loads_only_what_is_listed() -> None:
+    loaded = loaded_by(imported("main", "protocol", "add", "devices.vf"))
+    assert_only(loaded, ADD, CHANGING, VF)
+    assert loaded >= VF
+
+
+def test_del_of_a_vf_does_not_load_what_add_needs() -> None:
+    loaded = loaded_by(imported("main", "protocol", "delete", "devices.vf_release"))
+    assert_only(loaded, DELETE, CHANGING, VF - {"cni_ovs.plugin.devices.vf"})
 
 
 def test_del_loads_only_what_is_listed() -> None:

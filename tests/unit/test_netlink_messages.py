@@ -114,6 +114,16 @@ def test_a_link_without_kind_or_state_is_read() -> None:
     assert (found.up, found.kind) == (False, "")
 
 
+def test_the_device_that_a_link_belongs_to_is_read() -> None:
+    of_hardware = link(kind=None) + attribute(56, b"0000:03:00.5\0") + attribute(57, b"pci\0")
+    with KernelsWord(message(NEWLINK, of_hardware)) as kernel:
+        found = kernel.link(7)
+    assert found is not None and found.parent == "0000:03:00.5"
+    with KernelsWord(message(NEWLINK, link())) as kernel:
+        found = kernel.link(7)
+    assert found is not None and found.parent == ""
+
+
 def test_a_name_that_is_no_utf8_is_read() -> None:
     body = LINK.pack(0, 0, 1, 7, 0, 0) + attribute(3, b"\xff\xfe\0") + attribute(4, u32(1500))
     with KernelsWord(message(NEWLINK, body)) as kernel:

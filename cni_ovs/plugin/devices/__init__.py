@@ -1,6 +1,7 @@
 """The kinds of port: one file each, all with the functions of `Device`.
 
-A new kind is a file here, its name in forms.INTERFACE_TYPES, and a line in `of`.
+A new kind is a file here, its name in forms.INTERFACE_TYPES, and a line in `of`. A VF is an object, because it
+was there before, and has to be found.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
         MADE_BY_OPEN_VSWITCH: bool
         """Whether the device comes and goes with its Port row."""
 
+        IS_GIVEN_BACK: bool
+        """Whether the device was there before, and what it was like is recorded in the row: nothing is done to it
+        before that is in the database, and the row goes after everything is as it was."""
+
         def create(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
             """Make what must be there before Open vSwitch is told; leave nothing behind on failure.
 
@@ -44,17 +49,26 @@ if TYPE_CHECKING:
 
 
 class Ends:
-    """Both ends of a port: the host's, where there is one, and the container's."""
+    """Both ends of a port: the host's, where there is one, and the container's.
 
-    __slots__ = ("container", "host")
+    Attributes:
+        host, container: the interfaces.
+        pci_address: of the device that the container's end is; "" if it is none.
+        is_driven: whether a program in the container drives that device, so that it is no interface; only the name of
+            `container` means something then.
+    """
 
-    def __init__(self, host: Link | None, container: Link) -> None:
+    __slots__ = ("container", "host", "is_driven", "pci_address")
+
+    def __init__(self, host: Link | None, container: Link, pci_address: str = "", *, is_driven: bool = False) -> None:
         self.host = host
         self.container = container
+        self.pci_address = pci_address
+        self.is_driven = is_driven
 
 
 def of(interface_type: str) -> Device:
-    """The kind of port that `interface_type` names."""
+    """The kind of port that `interface_type` names, but for a VF (vf.py)."""
     if interface_type == "internal":
         from . import internal  # noqa: PLC0415 - start-up time
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..netns import Namespace
 
 MADE_BY_OPEN_VSWITCH = True
+IS_GIVEN_BACK = False
 
 
 def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:

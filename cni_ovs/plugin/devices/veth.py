@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..netns import Namespace
 
 MADE_BY_OPEN_VSWITCH = False
+IS_GIVEN_BACK = False
 
 
 def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
