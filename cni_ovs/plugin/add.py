@@ -102,11 +102,12 @@ def _attach(
     device, port = devices.of(config.interface_type), attachment
     if config.device_id is not None:
         device, port = _find_function(config.device_id, attachment, config, deadline)
-    insertion = Insertion(config, port, deadline)
+    insertion = Insertion(config, port, device, deadline)
     host = Netlink()
     datapath_type, existing = insertion.prepare()
+    device.prepare(datapath_type, insertion.open_vswitch, port, config)
     if existing is not None:
-        if sandbox.netlink.link(attachment.ifname) is not None:
+        if devices.is_attached(sandbox, attachment, existing.external_ids):
             raise devices.taken(attachment)
         _replace(existing, attachment, invocation, config, deadline)
     undo = _Undo(deadline)
@@ -118,6 +119,7 @@ def _attach(
         if not device.IS_GIVEN_BACK:
             # After the port: ovs-vswitchd would complain of a device that vanishes under it.
             undo.push_last("the device", lambda _: device.destroy(host, port.port_name))
+        undo.push_last("its files", lambda _: devices.remove_files(port.port_name, port.external_ids))
 
     def withdraw(time: Deadline) -> None:
         if undo.gives_back:
@@ -128,9 +130,11 @@ def _attach(
             vf_release.give_back(insertion, port.port_name, port.external_ids, time, sandbox)
         _withdraw(insertion, attachment, config, time, device, undo)
 
-    def connect() -> Ends:
+    def connect() -> Ends | None:
         undo.gives_back = device.IS_GIVEN_BACK
         ends = device.connect(host, sandbox, port, config)
+        if ends is None:
+            return None
         if datapath_type == USERSPACE and not device.IS_GIVEN_BACK:
             _switch_off_offload(sandbox.netlink, ends.container.name)
         if config.bandwidth is not None:
@@ -181,14 +185,14 @@ def _attach(
         log.debug(f"ovs-vswitchd has taken port {port.port_name!r} on bridge {config.bridge!r}")
         if not early:
             ends = connect()
-        elif port_first or device.IS_GIVEN_BACK:
+        elif ends is not None and (port_first or device.IS_GIVEN_BACK):
             # In case ovs-vswitchd opened the device in the very moment in which it was made or set up: it changes flags
             # in two steps (it reads them, and sets all), and may have set it down again.
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.
             delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
-        _add_interfaces(result, ends, attachment)
+        _add_interfaces(result, ends, attachment, config)
         if delegate is not None:
             _add_addresses(result, delegate, sandbox, ends, guard, deadline)
         if config.dns:
@@ -350,8 +354,13 @@ def _switch_off_offload(inside: Netlink, name: str) -> None:
         ) from error
 
 
-def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
+def _add_interfaces(result: Result, ends: Ends | None, attachment: Attachment, config: NetworkConfig) -> None:
     """Our interfaces, behind those that are there already: the host's end first."""
+    if ends is None:
+        from .devices import vhost_user  # noqa: PLC0415 - start-up time, for a port with a device
+
+        result.interfaces.append(vhost_user.interface(attachment, config))
+        return
     if ends.host is not None:
         result.interfaces.append({"name": ends.host.name, "mac": format_mac(ends.host.mac), "mtu": ends.host.mtu})
     inner = ends.container
@@ -366,16 +375,16 @@ def _add_interfaces(result: Result, ends: Ends, attachment: Attachment) -> None:
 
 
 def _add_addresses(
-    result: Result, delegate: Delegate, sandbox: Namespace, ends: Ends, guard: Guard | None, deadline: Deadline
+    result: Result, delegate: Delegate, sandbox: Namespace, ends: Ends | None, guard: Guard | None, deadline: Deadline
 ) -> None:
-    """Wait for the IPAM plugin's answer, put it on the container's end and into the result."""
+    """Wait for the IPAM plugin's answer, put it on the container's end, if that is a device, and into the result."""
     from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
 
     answer = ipam.finish_add(delegate, deadline)
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
     if guard is not None:
         guard.admit(answer.ips, deadline)
-    if not ends.is_driven:
+    if ends is not None and not ends.is_driven:
         addresses.configure(sandbox, ends.container, answer, deadline)
     index = len(result.interfaces) - 1
     result.ips += [{**ip, "interface": index} for ip in answer.ips]

@@ -15,12 +15,13 @@ POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
 CLAIM = "contStale"  # since when somebody is removing it because its container is gone (stale.py)
 RATE_LIMITER = "contRateLimiter"  # what DEL has to remove besides port and device (bandwidth.py)
 FLOWS = "contFlows"  # the bridge that has OpenFlow rules for the port (spoofing.py)
+SOCKET, DEVICE_INFO = "contSocketPath", "contDeviceInfoFile"  # the files of a vhost-user port
 # Of a VF, and how it and its representor were found (devices/vf.py).
 DEVICE = "contDeviceID"
 VF_IDS = (DEVICE, "contVfName", "contVfKind", "contVfMac", "contVfMtu", "contRepresentorMtu", "contRepresentorState")
 RECORDED_IDS = (
     *("owner", "contNetwork", "contID", "contIface", "contNetns"),
-    *(CLAIM, RATE_LIMITER, FLOWS, *POD_IDS, *VF_IDS),
+    *(CLAIM, RATE_LIMITER, FLOWS, SOCKET, DEVICE_INFO, *POD_IDS, *VF_IDS),
 )
 
 
@@ -32,7 +33,7 @@ class Attachment:
         container_id, ifname, netns: CNI_CONTAINERID, CNI_IFNAME and CNI_NETNS; the latter may be empty in DEL.
         port_name: name of the port on the bridge, and of the device in the host's namespace.
         identity: the external_ids that say whose the port is; they are enough to find it.
-        external_ids: all that is recorded with the port.
+        external_ids: all that is recorded with the port; its device may add to it before that is written.
     """
 
     __slots__ = ("container_id", "external_ids", "identity", "ifname", "netns", "network", "port_name")

@@ -7,10 +7,12 @@ if it is in prevResult.
 from __future__ import annotations
 
 from . import attachment as attachments
+from . import devices
 from .errors import CHECK_FAILED, INVALID_CONFIG, INVALID_NETNS, CniError
 from .inet import format_ip, format_mac, network_of, parse_cidr
 from .netlink import RT_TABLE_MAIN, Netlink
 from .netns import Namespace, is_own
+from .ovsdb import map_of
 from .result import Result, parse
 from .vlans import ALL, effective_mode
 from .vswitch import OVS_CNI, Vswitch
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from .deadline import Deadline
     from .netlink import Link
     from .protocol import Invocation
-    from .vswitch import PortState
+    from .vswitch import Port, PortState
 
 
 def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
@@ -49,11 +51,43 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         config.bridge = vf.VirtualFunction(config.device_id).bridge(config, deadline)
     vswitch = Vswitch(config.socket_file, deadline)
     state = _check_port(vswitch, attachment, config)
-    recorded = state.port.external_ids
-    port, is_vf = state.port.name, attachments.DEVICE in recorded
-    is_driven = is_vf and "contVfName" not in recorded  # by a program, so that it is no interface
-    inside = sandbox.netlink
     index, expected = _find_interface(previous, attachment)
+    container = None
+    if config.vhost_user is not None:
+        config.vhost_user.check(attachment, expected, _same)
+    else:
+        container = _check_device(sandbox.netlink, state.port, attachment, config, previous, index)
+    if container is not None:
+        if config.checks_spoofing:
+            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+            ours = [ip for ip in previous.ips if ip.get("interface") == index]
+            spoofing.Guard(config, attachment, state.ofport or 0, container.mac).check(ours, deadline)
+        if config.bandwidth is not None:
+            _check_bandwidth(vswitch, sandbox.netlink, container, attachment.port_name, config)
+    if config.ipam_type is not None:
+        from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
+
+        ipam.run("CHECK", invocation, config, deadline)
+
+
+def _check_device(
+    inside: Netlink, port: Port, attachment: Attachment, config: NetworkConfig, previous: Result, index: int
+) -> Link | None:
+    """Verify both ends, addresses and routes.
+
+    Args:
+        inside: the sandbox.
+        port, attachment, config: what it should be.
+        previous: the result of ADD.
+        index: of the container's end in that.
+
+    Returns:
+        The container's end; None if a program drives it, so that it is no interface.
+    """
+    expected = previous.interfaces[index]
+    is_vf = attachments.DEVICE in port.external_ids
+    is_driven = is_vf and "contVfName" not in port.external_ids
     # Not the MTU of the configuration: before version 1.1.0 a later plugin can change it and has no way to say so.
     name = attachment.ifname
     container = None
@@ -62,29 +96,17 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         container = _check_link(inside, name, expected, expected.get("mtu"), what, carrier=not is_vf)
         if is_vf and container.parent not in ("", config.device_id):
             raise _differs(f"device of {what}", config.device_id, container.parent)
-    if config.interface_type == "internal":
-        if port == attachment.port_name:  # ovs-cni renames it
-            _same(f"device of {attachment.ifname!r}", port, container.name if container else None)
+    if config.interface_type in devices.MOVED:
+        if port.name == attachment.port_name:  # ovs-cni renames it
+            _same(f"device of {attachment.ifname!r}", port.name, container.name if container else None)
     else:
-        hosts = [i for i in previous.interfaces if i["name"] == port and not i.get("sandbox")]
-        name = port
-        expected, what = hosts[0] if hosts else {}, f"host interface {name!r}"
-        _check_link(Netlink(), name, expected, config.mtu, what, carrier=not is_vf)
-    if config.checks_spoofing and container is not None:
-        from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
-
-        ours = [ip for ip in previous.ips if ip.get("interface") == index]
-        guard = spoofing.Guard(config, attachment, state.ofport or 0, container.mac)
-        guard.check(ours, deadline)
-    if config.bandwidth is not None and container is not None:
-        _check_bandwidth(vswitch, inside, container, attachment.port_name, config)
-    if config.ipam_type is not None:
-        if container is not None:
-            _check_addresses(inside, container, previous, index)
-            _check_routes(inside, previous)
-        from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
-
-        ipam.run("CHECK", invocation, config, deadline)
+        hosts = [i for i in previous.interfaces if i["name"] == port.name and not i.get("sandbox")]
+        expected, what = hosts[0] if hosts else {}, f"host interface {port.name!r}"
+        _check_link(Netlink(), port.name, expected, config.mtu, what, carrier=not is_vf)
+    if config.ipam_type is not None and container is not None:
+        _check_addresses(inside, container, previous, index)
+        _check_routes(inside, previous)
+    return container
 
 
 def _differs(what: str, expected: object, found: object) -> CniError:
@@ -122,8 +144,10 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     _same(f"VLAN mode of port {name!r}", effective_mode(vlans.vlan_mode, vlans.tag), mode)
     _same(f"trunks of port {name!r}", vlans.trunks, sorted(state.port.trunks))
     _same(f"cvlans of port {name!r}", vlans.cvlans, sorted(state.port.cvlans))
-    expected_type = "internal" if config.interface_type == "internal" else ""
-    _same(f"type of interface {name!r}", expected_type, state.port.interface_type)
+    wanted = devices.of(config.interface_type).columns(attachment, config)
+    _same(f"type of interface {name!r}", wanted["type"], state.port.interface_type)
+    for key, value in dict(wanted.get("options", map_of({}))[1]).items():
+        _same(f"options:{key} of interface {name!r}", value, state.options.get(key))
     if state.error:
         raise CniError(CHECK_FAILED, f"ovs-vswitchd reports an error for port {name!r}: {state.error}")
     if config.ovn_port is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from .bandwidth import Bandwidth
+    from .devices.vhost_user import VhostUser
     from .mirrors import Wanted
     from .vlans import Vlans
 
@@ -32,7 +33,8 @@ _KNOWN = frozenset(
     {
         *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
         *("bridge", "interface_type", "vlan", "trunk", "vlan_mode", "cvlans", "mtu", "ofport_request"),
-        *("deviceID", "external_ids", "ipam", "dns", "bandwidth", "macspoofchk", "ipspoofchk", "configuration_path"),
+        *("deviceID", "sharedDir", "external_ids", "ipam", "dns", "bandwidth", "macspoofchk", "ipspoofchk"),
+        *("configuration_path",),
         *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
     }
 )
@@ -53,10 +55,11 @@ class NetworkConfig:
         raw: the whole configuration, which an IPAM plugin receives: unchanged, unless a flat file fills it up.
         values: the same, decoded.
         bridge: name of the bridge; "" only in DEL and GC, which do not need it, and if it is that of a VF's uplink.
-        interface_type: "veth" or "internal".
+        interface_type: one of the kinds of port in devices/.
         device_id: PCI address of the VF that is attached instead, or None.
         vlans: None for a port that is a trunk of all VLANs, as Open vSwitch makes it; not read for DEL and GC.
         type: name of the plugin that is meant; they are all this program.
+        vhost_user: only for a port of that kind; else None.
         mirrors: only where that is one for mirrors.
         mtu, ofport_request: None leaves them to the kernel and to Open vSwitch.
         mac: six bytes, or None.
@@ -75,7 +78,7 @@ class NetworkConfig:
     __slots__ = (
         "bandwidth", "bridge", "device_id", "dns", "external_ids", "interface_type", "ipam_type", "ipspoofchk",
         "link_wait", "mac", "macspoofchk", "mirrors", "mtu", "name", "ofport_request", "ovn_port", "pod",
-        "prev_result", "raw", "socket_file", "timeout", "type", "values", "vlans",
+        "prev_result", "raw", "socket_file", "timeout", "type", "values", "vhost_user", "vlans",
     )  # fmt: skip
 
     bandwidth: Bandwidth | None
@@ -101,6 +104,7 @@ class NetworkConfig:
     timeout: float
     type: str
     values: dict[str, Any]
+    vhost_user: VhostUser | None
     vlans: Vlans | None
 
     @property
@@ -204,11 +208,13 @@ def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -
     config.interface_type = reader.read("interface_type", "veth", forms.interface_type)
     if config.device_id is not None and config.interface_type != "veth":
         reader.attempt(None, lambda: _refuse_internal_device(config))
-    if config.device_id is not None and config.bandwidth is not None:
-        what = f"'bandwidth' does not go with 'deviceID' {config.device_id!r}"
-        raise CniError(
-            INVALID_CONFIG, what, "packets of a VF pass through its NIC alone, where nothing here limits them"
-        )
+    config.vhost_user = None
+    if config.interface_type.startswith("dpdkvhostuser"):
+        from .devices import vhost_user  # noqa: PLC0415 - start-up time, for a port that is a network device
+
+        config.vhost_user = vhost_user.read(reader, config, _nested(values, "runtimeConfig", "CNIDeviceInfoFile"))
+    if config.bandwidth is not None:
+        _refuse_unlimited(config)
     config.vlans = None
     if not reader.lenient and any(lookup(values, key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
         from . import vlans  # noqa: PLC0415 - start-up time, for a port without them
@@ -378,10 +384,26 @@ def _refuse_unchecked(config: NetworkConfig) -> None:
     """Refuse what makes it impossible to check what a container sends."""
     if config.ipspoofchk and config.ipam_type is None:
         raise CniError(INVALID_CONFIG, "'ipspoofchk' needs 'ipam': without addresses nothing could pass")
+    if config.vhost_user is not None:
+        what = f"'macspoofchk' and 'ipspoofchk' do not go with 'interface_type' {config.interface_type!r}"
+        raise CniError(INVALID_CONFIG, what, "only the program knows the MAC of such a port")
     if not config.socket_file.startswith("unix:"):
         keys = "'macspoofchk' and 'ipspoofchk' need"
         what = f"{keys} Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
         raise CniError(INVALID_CONFIG, what, "OpenFlow rules are set over a socket beside that of ovsdb-server")
+
+
+def _refuse_unlimited(config: NetworkConfig) -> None:
+    """Refuse limits for a port that nothing here can limit."""
+    if config.device_id is not None:
+        what = f"'bandwidth' does not go with 'deviceID' {config.device_id!r}"
+        hint = "packets of a VF pass through its NIC alone, where nothing here limits them"
+    elif config.vhost_user is not None:
+        what = f"'bandwidth' does not go with 'interface_type' {config.interface_type!r}"
+        hint = "it has no network device; set the limits in Open vSwitch, which has its own for DPDK"
+    else:
+        return
+    raise CniError(INVALID_CONFIG, what, hint)
 
 
 def _refuse_internal_device(config: NetworkConfig) -> None:

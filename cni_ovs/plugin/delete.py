@@ -125,13 +125,16 @@ def detach(
         detaching.return_address(known, attachment.port_name, invocation, config, deadline)
 
     reached = errors.attempt(remove)
-    if reached and attachment.netns and config.interface_type == "internal":
+    if reached and attachment.netns and config.interface_type in devices.MOVED:
         errors.attempt(lambda: _destroy_orphan(attachment))
     if not removed and not foreign:
         # Nothing is recorded, or it cannot be asked for. A veth can be found by its name.
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
-    # While an internal port or a VF that could not be removed still uses its address, nobody else may get it.
-    if config.ipam_type is not None and (reached or (config.interface_type != "internal" and not config.device_id)):
+        if config.vhost_user is not None:
+            errors.attempt(config.vhost_user.remove_files, attachment)
+    # While a port of Open vSwitch's own, or a VF, that could not be removed still uses its address, nobody else may get
+    # it.
+    if config.ipam_type is not None and (reached or (config.interface_type == "veth" and not config.device_id)):
         errors.attempt(release)
     errors.raise_first()
     return vswitch
@@ -162,6 +165,7 @@ def remove_ports(
         False if nothing was done, because one of them is gone or its external_ids have changed since they were read.
     """
     for port in ports:
+        devices.remove_files(port.name, port.external_ids)
         if RATE_LIMITER in port.external_ids:
             from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
 
@@ -186,7 +190,7 @@ def remove_ports(
             spoofing.remove(port.external_ids, config, deadline)
         if DEVICE in port.external_ids:
             continue
-        kind = devices.of("internal" if port.interface_type == "internal" else "veth")
+        kind = devices.of(port.interface_type)
         # After the row: ovs-vswitchd would complain of a device that vanishes under it. Not waiting for it in between
         # lets it work while the kernel does.
         kind.destroy(host, port.name)

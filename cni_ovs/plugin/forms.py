@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeGuard
 
-INTERFACE_TYPES = {"veth": "veth", "": "veth", "system": "veth", "internal": "internal"}
+# What a configuration may say, and the kind of port in devices/. Those of Open vSwitch have its own names.
+INTERFACE_TYPES = {
+    **dict.fromkeys(("veth", "", "system"), "veth"),
+    **{name: name for name in ("internal", "tap", "dpdkvhostuserclient", "dpdkvhostuser")},
+}
 UNIX_PATH_BYTES = 107  # of a Unix socket: sun_path of unix(7), without its final NUL
 _ID_LENGTH = 4096  # of a container id in Open vSwitch; more does not fit into a variable for the IPAM plugin
 # Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
@@ -109,7 +113,7 @@ def bridge(value: Any) -> str:
 def interface_type(value: Any) -> str:
     """The kind of port, by the name that devices/ has for it."""
     if not isinstance(value, str) or value not in INTERFACE_TYPES:
-        raise ValueError("must be veth (also '' or system) or internal")
+        raise ValueError("must be veth (also '' or system), internal, tap, dpdkvhostuserclient or dpdkvhostuser")
     return INTERFACE_TYPES[value]
 
 

@@ -74,6 +74,7 @@ def _remove_stale(
         attachment = attachments.identity(config.name, recorded["contID"], recorded["contIface"])
         if not is_free(name) or vswitch.ports_of_network(attachment):
             return  # it has just been attached anew
+        devices.remove_files(name, recorded)
         devices.of("veth").destroy(Netlink(), name)
         release(name, recorded)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .attachment import Attachment
     from .config import NetworkConfig
     from .deadline import Deadline
+    from .devices import Device
 
 # What is kept of a deadline for finding out why ovs-vswitchd did not answer, and for saying so.
 _DIAGNOSIS_SECONDS = 0.2
@@ -50,15 +51,17 @@ class Insertion(Vswitch):
     Args:
         config: the network's; its `socket_file` is where Open vSwitch is.
         attachment: what the port is for.
+        device: of which kind the port is.
         deadline: as for Vswitch.
 
     Attributes:
         has_many_ports: whether ovs-vswitchd has so many ports that going through them takes long. `prepare` sets it.
         number: the port's OpenFlow number. `finish` sets it.
         limits_rates: whether Open vSwitch can limit `bandwidth`. `prepare` sets it.
+        open_vswitch: what the device asks of the Open_vSwitch row. `prepare` sets it.
     """
 
-    def __init__(self, config: NetworkConfig, attachment: Attachment, deadline: Deadline) -> None:
+    def __init__(self, config: NetworkConfig, attachment: Attachment, device: Device, deadline: Deadline) -> None:
         super().__init__(config.socket_file, deadline)
         self._config = config
         self._attachment = attachment
@@ -69,6 +72,9 @@ class Insertion(Vswitch):
         self._customer_vlans = config.vlans is not None and bool(config.vlans.cvlans)
         more = ["other_config"] if self._customer_vlans else []
         more += ["external_ids"] if config.ovn_port is not None else []
+        self._device = device
+        more += [column for column in self._device.COLUMNS if column not in more]
+        self.open_vswitch: dict[str, Any] = {}
         self._is_ovns = False  # the bridge
         self.limits_rates = False
         self.number = 0
@@ -95,6 +101,7 @@ class Insertion(Vswitch):
         self.has_many_ports = counted["count"] >= _MANY
         if not counters:
             raise CniError(TRY_AGAIN_LATER, "Open vSwitch's database is not initialised yet", "start Open vSwitch")
+        self.open_vswitch = counters[0]
         if not bridges:
             raise bridge_not_found(self._config.bridge)
         if self._customer_vlans:
@@ -130,12 +137,7 @@ class Insertion(Vswitch):
     def begin(self) -> None:
         """Send the port, and wait for nothing."""
         name = self._attachment.port_name
-        interface: dict[str, Any] = {
-            "name": name,
-            "type": "internal" if self._config.interface_type == "internal" else "",
-        }
-        if self._config.interface_type == "internal" and self._config.mtu is not None:
-            interface["mtu_request"] = self._config.mtu
+        interface: dict[str, Any] = {"name": name, **self._device.columns(self._attachment, self._config)}
         if self._config.ofport_request is not None:
             interface["ofport_request"] = self._config.ofport_request
         if self._config.ovn_port is not None:

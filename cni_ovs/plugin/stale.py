@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 import time
 
-from . import at_work, log
+from . import at_work, devices, log
 from . import attachment as attachments
 from .forms import tells_attachment
 from .netlink import Netlink
@@ -63,7 +63,7 @@ def _sweep(
             break
         if not tells_attachment(recorded) or not is_gone(recorded.get("contNetns", "")):
             continue
-        if port.interface_type == "internal":
+        if port.interface_type in (*devices.MOVED, *devices.VHOST_USER):
             # The device may be there: ovs-vswitchd makes a new one when it starts. And a namespace may outlive the
             # process by which it was named.
             if recorded["contNetns"].startswith("/proc/"):
@@ -86,6 +86,7 @@ def _sweep(
             # First the address: the row keeps a DEL or ADD of the same name waiting (wait_for_end), and an ADD may be
             # given that address again.
             ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))
+        devices.remove_files(port.name, recorded)
         vswitch.remove([port])
         if attachments.FLOWS in recorded:
             from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules

@@ -45,7 +45,9 @@ START_VSWITCHD = "start it: systemctl start openvswitch-switch"
 # The columns that are read, and whether a value is one of them (ovs-vswitchd.conf.db(5)).
 _COLUMNS: dict[str, Callable[[Any], bool]] = {
     "_uuid": is_uuid,
-    **dict.fromkeys(("external_ids", "other_config"), is_map),
+    **dict.fromkeys(("external_ids", "options", "other_config"), is_map),
+    "dpdk_initialized": lambda value: isinstance(value, bool),
+    "iface_types": lambda value: is_set_of(is_text, value),
     **dict.fromkeys(("name", "type", "datapath_type"), is_text),
     **dict.fromkeys(("next_cfg", "cur_cfg", "ingress_policing_rate"), is_integer),
     **dict.fromkeys(("datapath_id", "error", "fail_mode", "vlan_mode"), lambda value: is_optional(is_text, value)),
@@ -84,17 +86,25 @@ class Port:
 class PortState:
     """A port as Open vSwitch has it, for CHECK.
 
-    `bridge` is None when no bridge holds it. `interface_ids` are the external_ids of its interface.
+    `bridge` is None when no bridge holds it. `interface_ids` are the external_ids of its interface, `options` those of
+    its type.
     """
 
-    __slots__ = ("bridge", "error", "interface_ids", "ofport", "port")
+    __slots__ = ("bridge", "error", "interface_ids", "ofport", "options", "port")
 
     def __init__(
-        self, port: Port, bridge: str | None, ofport: int | None, error: str | None, interface_ids: dict[str, str]
+        self,
+        port: Port,
+        bridge: str | None,
+        ofport: int | None,
+        error: str | None,
+        interface_ids: dict[str, str],
+        options: dict[str, str],
     ) -> None:
         self.port = port
         self.bridge = bridge
         self.interface_ids = interface_ids
+        self.options = options
         self.ofport = ofport
         self.error = error
 
@@ -258,7 +268,7 @@ class Vswitch:
         """A port as Open vSwitch has it; None if there is none of that name."""
         ports, interfaces = self._transact(
             select_ports([["name", "==", name]]),
-            select("Interface", [["name", "==", name]], ["type", "ofport", "error", "external_ids"]),
+            select("Interface", [["name", "==", name]], ["type", "ofport", "error", "external_ids", "options"]),
         )
         if not ports:
             return None
@@ -267,10 +277,10 @@ class Vswitch:
         (bridges,) = self._transact(select("Bridge", [["ports", "includes", this]], ["name"]))
         bridge = bridges[0]["name"] if bridges else None
         if not interfaces:
-            return PortState(port, bridge, None, "its interface row is missing", {})
+            return PortState(port, bridge, None, "its interface row is missing", {}, {})
         (row,) = interfaces
-        ids = dict(row["external_ids"][1])
-        return PortState(port, bridge, optional(row["ofport"]), optional(row["error"]), ids)
+        ids, options = (dict(row[column][1]) for column in ("external_ids", "options"))
+        return PortState(port, bridge, optional(row["ofport"]), optional(row["error"]), ids, options)
 
     def external_ids(self) -> dict[str, str]:
         """Those of the Open_vSwitch row."""
@@ -463,10 +473,8 @@ def select_suspects() -> list[dict[str, Any]]:
         select("Interface", [["ofport", "==", -1]], ["name"]),
         # It had a device, which has vanished.
         select("Interface", [["type", "==", ""], ["ifindex", "==", 0]], ["name"]),
-        # It has made a new device for an internal port, and nobody has moved that into a container.
-        select(
-            "Interface", [["type", "==", "internal"], ["admin_state", "==", "down"], ["ifindex", "!=", 0]], ["name"]
-        ),
+        # It has made a new device for an internal port or a tap, and nobody has moved that into a container.
+        select("Interface", [["type", "!=", ""], ["admin_state", "==", "down"], ["ifindex", "!=", 0]], ["name"]),
     ]
 
 

@@ -12,7 +12,7 @@ from tests.support.node import Node
 from tests.support.plugin import Attachment
 
 VERSIONS_WITH_CHECK = ["0.4.0", "1.0.0", "1.1.0"]
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 def _attached(node: Node, kind: str = "veth", **keys: Any) -> Attachment:

@@ -11,7 +11,7 @@ from tests.support.namespace import Namespace
 from tests.support.node import Node
 from tests.support.plugin import VERSIONS, Attachment
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 @pytest.mark.one_target

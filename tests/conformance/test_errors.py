@@ -28,7 +28,7 @@ def test_an_error_carries_the_configurations_version(node: Node, version: str) -
         ({"bridge": ""}, ["bridge"]),
         ({"bridge": 3}, ["bridge", "3"]),
         ({"bridge": "a/b"}, ["bridge", "a/b"]),
-        ({"interface_type": "tap"}, ["interface_type", "tap"]),
+        ({"interface_type": "dpdk"}, ["interface_type", "dpdk"]),
         ({"interface_type": 1}, ["interface_type", "1"]),
         ({"vlan": -1}, ["vlan", "-1"]),
         ({"vlan": 4095}, ["vlan", "4095"]),

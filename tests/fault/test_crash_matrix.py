@@ -21,7 +21,7 @@ from tests.support.plugin import Attachment, Outcome
 
 pytestmark = pytest.mark.one_target
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", "tap"]
 ERRORS = ("ENOMEM", "EPERM", "ENODEV", "EINTR", "EIO", "ENOSPC")
 SOME = 6  # tries of each test without --whole
 T = TypeVar("T")
@@ -158,7 +158,11 @@ SCENARIOS = {
 }
 NEED_IPAM = {"ADD that undoes", "ADD that sweeps", "DEL that sweeps"}
 CASES = [
-    pytest.param(name, kind, ipam, id=f"{name}-{kind}-{'host-local' if ipam else 'no IPAM'}")
+    pytest.param(
+        *(name, kind, ipam),
+        id=f"{name}-{kind}-{'host-local' if ipam else 'no IPAM'}",
+        marks=[pytest.mark.userspace] if kind == "tap" else [],
+    )
     for name in SCENARIOS
     for kind in KINDS
     for ipam in (False, True)

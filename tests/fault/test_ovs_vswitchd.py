@@ -8,7 +8,7 @@ from tests.support.node import Node
 
 pytestmark = pytest.mark.one_target
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 @pytest.mark.contract(14, 27)

@@ -10,7 +10,7 @@ from tests.support.node import Node
 from tests.support.openvswitch import PrivateOpenVSwitch
 from tests.support.plugin import CAPABILITIES, REPOSITORY, confined
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -56,6 +56,7 @@ EXPECTED = {
         routes={"0.0.0.0/0": "10.101.0.1", "10.200.0.0/16": "10.101.0.254", "::/0": "fd00:101::1"},
     ),
     "internal-port.conflist": Expected(kind="internal", mtu=1400, addresses=("10.102.0.2/24",)),
+    "tap.conflist": Expected(kind="tap", tag=100, mtu=1400, addresses=("10.105.0.2/24", "fd00:105::2/64")),
     "tuning.conflist": Expected(
         addresses=("10.103.0.2/24",),
         sysctls={"net/core/somaxconn": "1024", "net/ipv4/tcp_keepalive_time": "600"},
@@ -66,6 +67,8 @@ EXPECTED = {
     "mirror-consumer.conflist": Expected(consumes=True),
     "kubernetes/network.yaml": Expected(tag=100, addresses=("10.100.0.10/24",)),
 }
+
+ELSEWHERE = ["vhost-user.conflist"]  # no device to look at: tests/functional/test_vhost_user.py
 
 
 def manifest(name: str) -> Json:
@@ -140,12 +143,12 @@ def assert_as_expected(chain: Chain, node: Node, expected: Expected) -> None:
     assert port["tag"] == ([] if expected.tag is None else expected.tag)
     assert port["trunks"] == list(expected.trunks)
     interface = node.openvswitch.row("Interface", port["name"])
-    assert interface["type"] == ("internal" if expected.kind == "internal" else "")
+    assert interface["type"] == ("" if expected.kind == "veth" else expected.kind)
 
     link = chain.sandbox.link("eth0")
     assert link.up
     assert link.mtu == expected.mtu
-    assert link.kind in (INTERNAL_KINDS if expected.kind == "internal" else ("veth",))
+    assert link.kind in (("veth",) if expected.kind == "veth" else INTERNAL_KINDS)
     assert chain.sandbox.address_texts("eth0") == set(expected.addresses)
     gateways = {route.destination: route.gateways for route in chain.sandbox.routes() if route.gateways}
     assert gateways == {destination: (gateway,) for destination, gateway in expected.routes.items()}
@@ -174,7 +177,7 @@ def test_every_example_has_an_expectation_here() -> None:
         for path in KUBERNETES.iterdir()
         if manifest(path.name)["kind"] == "NetworkAttachmentDefinition"
     ]
-    assert sorted(files) == sorted(EXPECTED)
+    assert sorted(files) == sorted([*EXPECTED, *ELSEWHERE])
 
 
 def test_every_example_is_explained_in_the_readme() -> None:
@@ -183,7 +186,7 @@ def test_every_example_is_explained_in_the_readme() -> None:
     assert [path.name for path in files if f"**{path.name}**" not in readme] == []
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name.endswith(".conflist")])
+@pytest.mark.parametrize("name", [name for name in (*EXPECTED, *ELSEWHERE) if name.endswith(".conflist")])
 def test_a_network_is_called_like_its_file(name: str) -> None:
     assert example(name)["name"] == Path(name).stem
 
@@ -196,7 +199,10 @@ def example_of_another(network: Json, expected: Expected) -> Json:
     return network
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.userspace] if EXPECTED[name].kind == "tap" else []) for name in EXPECTED],
+)
 def test_an_example_attaches_two_containers_that_reach_each_other_and_leaves_nothing_when_they_go(
     name: str, node: Node, bridge: str, cni_bin: str
 ) -> None:

@@ -12,7 +12,7 @@ from tests.support.processes import run, wait_for
 
 pytestmark = pytest.mark.one_target
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 # Ports
@@ -51,8 +51,9 @@ def test_mtu_is_set_on_both_ends_of_a_veth(node: Node, mtu: int) -> None:
 
 
 @pytest.mark.parametrize("mtu", [68, 1280, 9000])
-def test_mtu_of_an_internal_port_is_requested_from_open_vswitch(node: Node, mtu: int) -> None:
-    pod = node.attached(interface_type="internal", mtu=mtu)
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_mtu_of_a_port_of_open_vswitchs_own_is_requested_from_it(node: Node, kind: str, mtu: int) -> None:
+    pod = node.attached(interface_type=kind, mtu=mtu)
     assert node.interface(pod)["mtu_request"] == mtu
     assert pod.sandbox.link("net1").mtu == mtu
     pod.check().silent()

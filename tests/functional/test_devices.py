@@ -1,4 +1,4 @@
-"""What the two kinds of device look like in the kernel and in Open vSwitch, and that packets pass between them."""
+"""What the kinds of device look like in the kernel and in Open vSwitch, and that packets pass between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.support.iperf import mbits
 from tests.support.node import INTERNAL_KINDS, Node
 from tests.support.plugin import Attachment
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
+TAPS, TAP_AND_VETH = (pytest.param(("tap", kind), marks=pytest.mark.userspace) for kind in ("tap", "veth"))
 
 
 def _pods(node: Node, *kinds: str) -> list[Attachment]:
@@ -64,7 +65,7 @@ def test_the_rows_in_open_vswitch_hold_what_the_contract_says_and_no_more(node: 
     assert port["tag"] == 5
     assert (port["trunks"], port["cvlans"], port["other_config"]) == ([], [], {})
     assert port["interfaces"] == interface["_uuid"]
-    assert interface["type"] == ("internal" if kind == "internal" else "")
+    assert interface["type"] == ("" if kind == "veth" else kind)
     assert interface["external_ids"] == {} and interface["other_config"] == {} and interface["options"] == {}
     assert (interface["mtu_request"], interface["ofport_request"]) == ([], [])
     assert interface["ofport"] > 0 and interface["error"] == []
@@ -126,7 +127,9 @@ def test_a_container_may_have_several_interfaces_of_one_network(node: Node) -> N
 # Packets
 
 
-@pytest.mark.parametrize("kinds", [("veth", "veth"), ("internal", "internal"), ("veth", "internal")])
+@pytest.mark.parametrize(
+    "kinds", [("veth", "veth"), ("internal", "internal"), ("veth", "internal"), TAPS, TAP_AND_VETH]
+)
 def test_packets_pass_as_soon_as_add_has_returned(node: Node, kinds: tuple[str, str]) -> None:
     """One single packet each way, none repeated."""
     first, second = _pods(node, *kinds)
@@ -135,7 +138,7 @@ def test_packets_pass_as_soon_as_add_has_returned(node: Node, kinds: tuple[str, 
 
 
 @pytest.mark.one_target
-@pytest.mark.parametrize("kinds", [("veth", "veth"), ("veth", "internal"), ("internal", "veth")])
+@pytest.mark.parametrize("kinds", [("veth", "veth"), ("veth", "internal"), ("internal", "veth"), TAPS, TAP_AND_VETH])
 def test_tcp_moves_more_than_100_mbit_per_second(node: Node, kinds: tuple[str, str]) -> None:
     first, second = _pods(node, *kinds)
     assert mbits(first, second) > 100
@@ -168,10 +171,16 @@ def test_vlans_separate_and_the_same_vlan_connects(node: Node) -> None:
 
 @pytest.mark.one_target
 @pytest.mark.parametrize(
-    ("kinds", "mtu"), [(("veth", "veth"), 1280), (("veth", "veth"), 8000), (("internal", "veth"), 1280)]
+    ("kinds", "mtu"),
+    [
+        (("veth", "veth"), 1280),
+        (("veth", "veth"), 8000),
+        (("internal", "veth"), 1280),
+        pytest.param(("tap", "veth"), 1280, marks=pytest.mark.userspace),
+    ],
 )
 def test_packets_of_the_full_mtu_pass_and_larger_ones_do_not(node: Node, kinds: tuple[str, str], mtu: int) -> None:
-    """Internal ports above 1500 are left out, for a limit of the userspace datapath.
+    """Internal ports and taps above 1500 are left out, for a limit of the userspace datapath.
 
     Its ovs-vswitchd no longer sees the MTU of a tap in another namespace, and cuts what it reads at about 1,500 bytes.
     """

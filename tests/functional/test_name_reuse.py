@@ -13,7 +13,7 @@ import pytest
 from tests.support.node import Node
 from tests.support.processes import wait_for
 
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 @pytest.mark.one_target

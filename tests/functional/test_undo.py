@@ -14,7 +14,7 @@ from tests.support.plugin import Attachment
 from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.contract(14)
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 @pytest.mark.one_target
@@ -30,7 +30,7 @@ def test_a_missing_bridge_is_found_before_ipam_is_asked(node: Node, kind: str) -
 
 
 @pytest.mark.one_target
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:2])  # a tap is refused by ADD itself
 def test_a_port_that_ovs_vswitchd_refuses_is_reported_with_its_words(node: Node, kind: str) -> None:
     """The bridge is a fake datapath type's, so that ovs-vswitchd cannot add any port to it."""
     node.openvswitch.vsctl("--no-wait", "set", "Bridge", node.bridge, "datapath_type=nosuchtype")

@@ -24,7 +24,7 @@ PORTS: dict[str, Json] = {
     "`dot1q-tunnel`": {"vlan_mode": "dot1q-tunnel", "vlan": 5},
     "`dot1q-tunnel` with `cvlans`": {"vlan_mode": "dot1q-tunnel", "vlan": 5, "cvlans": [{"id": 7}]},
 }
-KINDS = ["veth", "internal"]
+KINDS = ["veth", "internal", pytest.param("tap", marks=pytest.mark.userspace)]
 
 
 def _tags(cell: str) -> tuple[Tag, ...] | None:

@@ -220,7 +220,7 @@ def _port(uuid: str, name: str, external_ids: dict[str, str]) -> Json:
 def _interface(name: str, **columns: Any) -> Json:
     empty: list[Any] = ["set", []]
     state = {"ofport": empty, "error": empty, "ifindex": 0, "admin_state": "up"}
-    return {"name": name, "type": "", "external_ids": {}, **state, **columns}
+    return {"name": name, "type": "", "external_ids": {}, "options": {}, **state, **columns}
 
 
 def _meets(row: Json, where: list[list[Any]]) -> bool:
@@ -251,7 +251,11 @@ def _written(name: str, value: Any) -> Any:
     """A column's value in the notation of RFC 7047."""
     if name == "_uuid":
         return ["uuid", value]
-    return ["map", [list(pair) for pair in value.items()]] if name in ("external_ids", "other_config") else value
+    return (
+        ["map", [list(pair) for pair in value.items()]]
+        if name in ("external_ids", "options", "other_config")
+        else value
+    )
 
 
 def _sorted(value: Any) -> Any:

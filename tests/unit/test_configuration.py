@@ -62,6 +62,8 @@ VALID: list[tuple[Json, str, Any]] = [
     ({"interface_type": ""}, "interface_type", "veth"),
     ({"interface_type": "system"}, "interface_type", "veth"),
     ({"interface_type": "internal"}, "interface_type", "internal"),
+    ({"interface_type": "tap"}, "interface_type", "tap"),
+    ({"interface_type": "dpdkvhostuser"}, "interface_type", "dpdkvhostuser"),
     ({"mtu": 68}, "mtu", 68),
     ({"mtu": 65535}, "mtu", 65535),
     ({"mtu": 0}, "mtu", None),  # a Go client's missing value
@@ -173,7 +175,7 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("bridge", TEXT, [1, ["br1"]]),
     ("bridge", "the name of an Open vSwitch bridge", ["", "a/b", "b" * 256]),
     ("bridge", "control characters", ["br\n1", "br\ud800"]),
-    ("interface_type", "veth (also '' or system) or internal", ["dpdk", "VETH", 1, [], {}, True]),
+    ("interface_type", "veth (also '' or system), internal, tap,", ["dpdk", "VETH", 1, [], {}, True]),
     ("vlan", "integer from 0 to 4094", NO_VLANS),
     ("vlan_mode", "access, trunk, native-tagged, native-untagged, dot1q-tunnel", ["ACCESS", "none", 1, [], {}, True]),
     *((key, "numbers from 0 to 4094", WRONG_VLANS) for key in ("trunk", "cvlans")),

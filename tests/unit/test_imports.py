@@ -174,6 +174,26 @@ def test_del_of_a_vf_does_not_load_what_add_needs() -> None:
     assert_only(loaded, DELETE, CHANGING, VF - {"cni_ovs.plugin.devices.vf"})
 
 
+VHOST_USER = {"cni_ovs.plugin.devices.vhost_user", "cni_ovs.plugin.device_info"}
+
+
+def test_add_of_the_other_kinds_of_port_loads_only_what_is_listed() -> None:
+    loaded = loaded_by(imported("main", "protocol", "add", "devices.tap"))
+    assert_only(loaded, ADD, CHANGING, {"cni_ovs.plugin.devices.internal", "cni_ovs.plugin.devices.tap"})
+    loaded = loaded_by(imported("main", "protocol", "add", "devices.vhost_user"))
+    assert_only(loaded, ADD, CHANGING, VHOST_USER)
+
+
+@pytest.mark.parametrize(("command", "code"), [("ADD", 4), ("DEL", 11), ("STATUS", 50)])
+def test_the_keys_of_a_vhost_user_port_load_its_files_and_no_more(command: str, code: int) -> None:
+    keys: dict[str, object] = {"interface_type": "dpdkvhostuserclient", "sharedDir": "/run/vhost"}
+    loaded = loaded_by(invoked(command, keys, f'"code": {code},'))
+    own = {"STATUS": {"cni_ovs.plugin.status"}, "DEL": DELETE}.get(command, set())
+    assert_only(loaded, ADD if command == "ADD" else set(), CHANGING, VHOST_USER, own)
+    assert loaded >= VHOST_USER
+    assert not VHOST_USER & loaded_by(invoked(command, {}, f'"code": {code},'))
+
+
 def test_del_loads_only_what_is_listed() -> None:
     loaded = loaded_by(imported("main", "protocol", "delete", "devices.veth"))
     assert_only(loaded, DELETE, CHANGING)

@@ -16,6 +16,8 @@ from . import Ends, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..attachment import Attachment
     from ..config import NetworkConfig
     from ..deadline import Deadline
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
 
 MADE_BY_OPEN_VSWITCH = True
 IS_GIVEN_BACK = False
+COLUMNS: tuple[str, ...] = ()
+
+
+def prepare(datapath_type: str, open_vswitch: dict[str, Any], attachment: Attachment, config: NetworkConfig) -> None:
+    """Nothing: every bridge can have it."""
+
+
+def columns(attachment: Attachment, config: NetworkConfig) -> dict[str, Any]:
+    """The type, and the MTU, which belongs to Open vSwitch."""
+    row: dict[str, Any] = {"type": config.interface_type}
+    if config.mtu is not None:
+        row["mtu_request"] = config.mtu
+    return row
 
 
 def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:

@@ -13,6 +13,8 @@ from . import Ends, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..attachment import Attachment
     from ..config import NetworkConfig
     from ..deadline import Deadline
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 
 MADE_BY_OPEN_VSWITCH = False
 IS_GIVEN_BACK = False
+COLUMNS: tuple[str, ...] = ()
+
+
+def prepare(datapath_type: str, open_vswitch: dict[str, Any], attachment: Attachment, config: NetworkConfig) -> None:
+    """Nothing: every bridge can have it."""
+
+
+def columns(attachment: Attachment, config: NetworkConfig) -> dict[str, Any]:
+    """A type that Open vSwitch takes for a device that is there."""
+    return {"type": ""}
 
 
 def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:

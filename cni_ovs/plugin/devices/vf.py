@@ -20,6 +20,8 @@ from . import Ends, taken, vf_release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..attachment import Attachment
     from ..config import NetworkConfig
     from ..deadline import Deadline
@@ -41,6 +43,7 @@ class VirtualFunction:
 
     MADE_BY_OPEN_VSWITCH = False
     IS_GIVEN_BACK = True
+    COLUMNS: tuple[str, ...] = ()
 
     def __init__(self, address: str) -> None:
         self._function = sriov.Function(address)
@@ -66,6 +69,15 @@ class VirtualFunction:
                 f"name the bridge, or ovs-vsctl add-port BRIDGE {names[0]}",
             )
         return found
+
+    def prepare(
+        self, datapath_type: str, open_vswitch: dict[str, Any], attachment: Attachment, config: NetworkConfig
+    ) -> None:
+        """Nothing: every bridge can have a representor."""
+
+    def columns(self, attachment: Attachment, config: NetworkConfig) -> dict[str, Any]:
+        """A type that Open vSwitch takes for a device that is there."""
+        return {"type": ""}
 
     def create(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
         """Look at the VF and its representor, and record what they are like. Changes nothing yet."""
