@@ -1,10 +1,13 @@
 """What the frozen plugin runs first: from here on its modules come out of `MODULES`, which ovs.spec writes above.
 
+Some are read from the program's file when they are imported (ovs.spec says which).
+
 PyInstaller's own importer opens the executable, seeks, inflates and searches several folders for every module: a fifth
 of the time of the whole process.
 """
 
 import gc
+import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from marshal import loads
@@ -27,7 +30,18 @@ class Bundle:
     @staticmethod
     def exec_module(module):
         """Runs a module's code."""
-        exec(loads(MODULES[module.__name__][1]), module.__dict__)
+        code = MODULES[module.__name__][1]
+        exec(loads(code if isinstance(code, bytes) else Bundle.read(*code)), module.__dict__)
+
+    @staticmethod
+    def read(offset, length):
+        """Code that is not in MODULES, but in the archive that the bootloader tells of as PATH?POSITION."""
+        path, _, position = sys._pyinstaller_pyz.rpartition("?")
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            return posix.pread(fd, length, int(position) + offset)
+        finally:
+            posix.close(fd)
 
 
 sys.meta_path.insert(0, Bundle)

@@ -10,12 +10,13 @@ from . import attachment as attachments
 from . import devices
 from .errors import CHECK_FAILED, INVALID_CONFIG, INVALID_NETNS, CniError
 from .inet import format_ip, format_mac, network_of, parse_cidr
+from .inspection import Inspection
 from .netlink import RT_TABLE_MAIN, Netlink
 from .netns import Namespace, is_own
 from .ovsdb import map_of
 from .result import Result, parse
 from .vlans import ALL, effective_mode
-from .vswitch import OVS_CNI, Vswitch
+from .vswitch import OVS_CNI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from .attachment import Attachment
     from .config import NetworkConfig
     from .deadline import Deadline
+    from .inspection import PortState
     from .netlink import Link
     from .protocol import Invocation
-    from .vswitch import Port, PortState
+    from .vswitch import Port
 
 
 def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
@@ -49,7 +51,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         from .devices import vf  # noqa: PLC0415 - start-up time, for a port without one
 
         config.bridge = vf.VirtualFunction(config.device_id).bridge(config, deadline)
-    vswitch = Vswitch(config.socket_file, deadline)
+    vswitch = Inspection(config.socket_file, deadline)
     state = _check_port(vswitch, attachment, config)
     index, expected = _find_interface(previous, attachment)
     container = None
@@ -118,7 +120,7 @@ def _same(what: str, expected: object, found: object) -> None:
         raise _differs(what, expected, found)
 
 
-def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig) -> PortState:
+def _check_port(vswitch: Inspection, attachment: Attachment, config: NetworkConfig) -> PortState:
     """Verify the port's rows; returns them. The name is another one if ovs-cni has made it, or if it is of a VF."""
     name = attachment.port_name
     state = vswitch.state_of(name)
@@ -158,7 +160,7 @@ def _check_port(vswitch: Vswitch, attachment: Attachment, config: NetworkConfig)
     return state
 
 
-def _check_ovn(vswitch: Vswitch, interface_ids: dict[str, str], config: NetworkConfig, name: str) -> None:
+def _check_ovn(vswitch: Inspection, interface_ids: dict[str, str], config: NetworkConfig, name: str) -> None:
     from . import ovn  # noqa: PLC0415 - start-up time, for a port without OVN
 
     _same(f"external_ids:{ovn.PORT_ID} of interface {name!r}", config.ovn_port, interface_ids.get(ovn.PORT_ID))
@@ -167,7 +169,7 @@ def _check_ovn(vswitch: Vswitch, interface_ids: dict[str, str], config: NetworkC
             _same(f"external_ids:{key} of interface {name!r}", value, interface_ids.get(key))
 
 
-def _check_bandwidth(vswitch: Vswitch, inside: Netlink, container: Link, port: str, config: NetworkConfig) -> None:
+def _check_bandwidth(vswitch: Inspection, inside: Netlink, container: Link, port: str, config: NetworkConfig) -> None:
     from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
 
     wanted = config.bandwidth

@@ -189,7 +189,7 @@ def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_ar
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
     config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
     config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
-    config.bandwidth = None if reader.lenient else _find_bandwidth(values)
+    config.bandwidth = None if reader.lenient else _find_bandwidth(reader, values)
     _parse_port(reader, values, config)
     if config.type in MIRROR_TYPES:
         from . import mirrors  # noqa: PLC0415 - start-up time, for the plugin that attaches
@@ -216,7 +216,7 @@ def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -
     if config.bandwidth is not None:
         _refuse_unlimited(config)
     config.vlans = None
-    if not reader.lenient and any(lookup(values, key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
+    if not reader.lenient and any(reader.value(key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
         from . import vlans  # noqa: PLC0415 - start-up time, for a port without them
 
         config.vlans = vlans.read(reader)
@@ -258,6 +258,9 @@ class Reader:
         self, values: dict[str, Any], lenient: bool, where: str = "", files: dict[str, str] | None = None
     ) -> None:
         self._values = values
+        self._in_lower_case: dict[str, Any] = {}
+        for key, value in values.items():
+            self._in_lower_case.setdefault(key.lower(), value)
         self.lenient = lenient
         self._where = where
         self._files = files or {}
@@ -266,16 +269,20 @@ class Reader:
         """The same for the object that is the value of a key."""
         return Reader(values, self.lenient, f"{key}.", self._files)
 
+    def value(self, key: str) -> Any:
+        """The value of a key as it is, found as by `lookup`; None if there is none."""
+        return self._values[key] if key in self._values else self._in_lower_case.get(key.lower())
+
     def read(self, key: str, default: Any, convert: Callable[[Any], Any], *, required: bool = False) -> Any:
         """The converted value of a key. `convert` raises ValueError with what is allowed."""
-        value = lookup(self._values, key)
+        value = self.value(key)
+        if value is None and not required:
+            return default  # so it is with most
         name = self._where + key
 
         def check() -> Any:
             if value is None:
-                if required:
-                    raise CniError(INVALID_CONFIG, f"{name!r} is missing in the network configuration")
-                return default
+                raise CniError(INVALID_CONFIG, f"{name!r} is missing in the network configuration")
             try:
                 return convert(value)
             except ValueError as error:
@@ -349,9 +356,9 @@ def _find_ovn_port(values: dict[str, Any], arguments: dict[str, str]) -> str | N
     )
 
 
-def _find_bandwidth(values: dict[str, Any]) -> Bandwidth | None:
+def _find_bandwidth(reader: Reader, values: dict[str, Any]) -> Bandwidth | None:
     """The first of `runtimeConfig.bandwidth` and `bandwidth`."""
-    asked, configured = _nested(values, "runtimeConfig", "bandwidth"), lookup(values, "bandwidth")
+    asked, configured = _nested(values, "runtimeConfig", "bandwidth"), reader.value("bandwidth")
     if not asked and not configured:
         return None
     from .bandwidth import read  # noqa: PLC0415 - start-up time, for a port without limits
@@ -439,6 +446,8 @@ _REPORTED = 20
 
 def _report_unknown(values: dict[str, Any]) -> list[str]:
     """Log the keys that nobody knows; returns what was logged."""
+    if values.keys() <= _KNOWN:
+        return []
     known = {key.lower() for key in _KNOWN}
     if lookup(values, "type") in MIRROR_TYPES:
         known.add("mirrors")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .errors import IPAM_FAILED, NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
-from .vswitch import START_VSWITCHD, Vswitch
+from .inspection import Inspection
+from .vswitch import START_VSWITCHD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         CniError: NOT_AVAILABLE, with what to do; or the IPAM plugin's own answer.
     """
     try:
-        vswitch = Vswitch(config.socket_file, deadline.shorter(_SECONDS))
+        vswitch = Inspection(config.socket_file, deadline.shorter(_SECONDS))
         # The control socket first: an answer there makes the question for the lock superfluous.
         answering = vswitch.is_answering()
         served = answering or vswitch.is_served()
