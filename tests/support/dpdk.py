@@ -1,12 +1,10 @@
 """An Open vSwitch with DPDK, and a program of a container that speaks vhost-user: both from unpacked Debian packages.
 
-`.tools/dpdk`, or the folder that CNI_OVS_TEST_DPDK names, has what `dpkg -x` unpacks of openvswitch-switch-dpdk,
-dpdk-dev, and the libraries and drivers that they need. Installed, the first would replace the machine's ovs-vswitchd.
+`.tools/dpdk` has what build/setup unpacks of them. Installed, the first would replace the machine's ovs-vswitchd.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from tests.support.namespace import Namespace
 from tests.support.openvswitch import Daemon, PrivateOpenVSwitch
 from tests.support.plugin import REPOSITORY
 
-ROOT = Path(os.environ.get("CNI_OVS_TEST_DPDK") or REPOSITORY / ".tools/dpdk")
+ROOT = REPOSITORY / ".tools/dpdk"
 SWITCH = ROOT / "usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
 TESTPMD = ROOT / "usr/bin/dpdk-testpmd"
 _LIBRARIES = ROOT / "usr/lib/x86_64-linux-gnu"
@@ -30,7 +28,7 @@ def missing() -> str | None:
     if not absent:
         with open("/proc/cpuinfo") as file:
             return None if "sse4_2" in file.read() else "the processor has no SSE4.2, which DPDK needs"
-    return f"no {absent[0]}: unpack Debian's openvswitch-switch-dpdk, dpdk-dev and what they need into {ROOT}"
+    return f"no {absent[0]}: build/setup --tests"
 
 
 def _environment(runtime: Path) -> list[str | Path]:

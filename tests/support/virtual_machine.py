@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.plugin import PATH, REPOSITORY
 
-KERNEL = REPOSITORY / ".tools/kernel"  # build/setup --kernel makes it
+KERNEL = REPOSITORY / ".tools/kernel"  # build/setup --tests makes it
 
 # Emulated processors: hardware virtualisation is seldom to be had where tests run, and is not needed. The root folder
 # is read-only, and there is no network.
@@ -50,7 +50,7 @@ class Outcome:
 
 def missing() -> str | None:
     """Says why there is no virtual machine, or None."""
-    return None if (KERNEL / ".stamp").is_file() else "there is no kernel to boot: build/setup --kernel"
+    return None if (KERNEL / ".stamp").is_file() else "there is no kernel to boot: build/setup --tests"
 
 
 def run(words: Sequence[str], folder: Path, *, seconds: int) -> Outcome:
