@@ -22,6 +22,13 @@ from tests.support.plugin import Attachment, Outcome
 pytestmark = pytest.mark.one_target
 
 KINDS = ["veth", "internal", "tap"]
+# With everything that Open vSwitch, its bridge and the container can have besides.
+LIMITED_AND_CHECKED = {
+    "bandwidth": {"ingressRate": 10_000_000, "egressRate": 10_000_000},
+    "macspoofchk": True,
+    "ipspoofchk": True,
+}
+GUARDED = ", limited and checked"
 ERRORS = ("ENOMEM", "EPERM", "ENODEV", "EINTR", "EIO", "ENOSPC")
 SOME = 6  # tries of each test without --whole
 T = TypeVar("T")
@@ -35,10 +42,12 @@ class Matrix:
         self.node = node
         self.whole = whole
         self._options: dict[str, Any] = {
-            "interface_type": kind,
+            "interface_type": kind.removesuffix(GUARDED),
             "ipam": node.host_local() if ipam else None,
             "timeout": 5,
+            **(LIMITED_AND_CHECKED if kind.endswith(GUARDED) else {}),
         }
+        self._rules = node.openvswitch.flows(node.bridge)
         self._sandbox = node.sandbox()
         self.seen: Counter[str] = Counter()  # what became of the tries
         self.bad: list[str] = []
@@ -78,6 +87,7 @@ class Matrix:
         try:
             self.seen[act()] += 1
             self.node.assert_nothing_left()
+            assert self.node.openvswitch.flows(self.node.bridge) == self._rules, "OpenFlow rules"
         except AssertionError as error:
             self.bad.append(f"{what}: {error}")
             assert len(self.bad) < 5, "\n".join(self.bad)
@@ -164,9 +174,10 @@ CASES = [
         marks=[pytest.mark.userspace] if kind == "tap" else [],
     )
     for name in SCENARIOS
-    for kind in KINDS
+    for kind in (*KINDS, f"veth{GUARDED}", f"internal{GUARDED}")
     for ipam in (False, True)
     if (ipam or name not in NEED_IPAM) and (kind == "veth" or not name.endswith("sweeps"))
+    if ipam or not kind.endswith(GUARDED)
 ]
 
 
