@@ -265,7 +265,7 @@ def _flows(data: bytes) -> list[tuple[int, tuple[int, bool, frozenset[bytes]]]]:
     while data:
         length, _, _, _, priority, _, _, _, cookie, _, _ = _STATS.unpack_from(data)
         _, matched = _struct.unpack_from("!HH", data, _STATS.size)
-        if matched < 4 or length < _STATS.size + matched:
+        if matched < 4 or not _STATS.size + matched <= length <= len(data):
             raise _struct.error  # type: ignore[attr-defined] # typeshed
         fields = data[_STATS.size + 4 : _STATS.size + matched]
         instructions = data[_STATS.size + (matched + 7 & ~7) : length]
