@@ -156,6 +156,15 @@ def _stdin_seeds() -> Iterator[bytes]:
     more = {"runtimeConfig": {"mac": "02:00:00:00:00:05"}, "args": {"cni": {"mac": "x", "ovnPort": ""}}, "VLAN": 0}
     more |= {"link_state_check_retries": 5, "link_state_check_interval": 1, "log_level": "debug", "brigde": "x"}
     yield from _starts(b"\1" + json.dumps({"name": NETWORK, "cniVersion": "1.1.0", "bridge": BRIDGE, **more}).encode())
+    limits = {"ingressRate": 1000000, "ingressBurst": 8, "egressRate": 1000000}
+    for keys in (
+        {"bandwidth": limits, "runtimeConfig": {"bandwidth": {"egressRate": 5000}}},
+        {"macspoofchk": True, "ipspoofchk": True},
+        {"interface_type": "tap", "bandwidth": limits, "macspoofchk": False},
+        {"interface_type": "dpdkvhostuserclient", "sharedDir": "/tmp", "runtimeConfig": {"CNIDeviceInfoFile": "/x/y"}},
+        {"deviceID": "0000:03:00.5", "mtu": 9000},
+    ):
+        yield from _starts(b"\1" + json.dumps({**world().config, **keys}).encode())
     kept = {"cni.dev/valid-attachments": [{"containerID": "pod", "ifname": IFNAME}]}
     yield b"\3\0\1" + json.dumps({**world().config, **kept}).encode()
 

@@ -95,7 +95,17 @@ class Machine:
         self.host, self.inside = Interfaces(), Interfaces()
         self.next_index = 10
         self.tables: dict[str, list[Json]] = {
-            "Open_vSwitch": [{"_uuid": "o", "next_cfg": 7, "cur_cfg": 7, "external_ids": {}, "other_config": {}}],
+            "Open_vSwitch": [
+                {
+                    "_uuid": "o",
+                    "next_cfg": 7,
+                    "cur_cfg": 7,
+                    "external_ids": {},
+                    "other_config": {},
+                    "dpdk_initialized": True,
+                    "iface_types": ["set", ["internal", "tap", "dpdkvhostuserclient"]],
+                }
+            ],
             "Bridge": [
                 {
                     "_uuid": "b",
@@ -365,6 +375,10 @@ class Kernel:
         """As Netlink.link."""
         name = self._here.other_names.get(str(which), which)
         return next((link for link in self._here.links.values() if name in (link.name, link.index)), None)
+
+    def request(self, kind: int, flags: int, payload: bytes) -> list[bytes]:
+        """What tc.py asks: it is done, and there is nothing to tell; an ifb device that it makes is not there."""
+        return []
 
     def _known(self, which: str | int) -> netlink.Link:
         link = self.link(which)
