@@ -16,6 +16,7 @@ from errno import EEXIST
 
 from . import tc
 from .attachment import RATE_LIMITER
+from .devices import VHOST_USER
 from .errors import CHECK_FAILED, KERNEL_REFUSED, CniError
 from .forms import is_integer
 from .jsontext import shown
@@ -102,8 +103,8 @@ def _limit(keys: dict[str, Any], rate_key: str, burst_key: str) -> Limit | None:
 
 
 def is_open_vswitchs(interface_type: str, datapath_type: str) -> bool:
-    """Whether Open vSwitch itself can limit a port of this kind on this datapath."""
-    return interface_type == "veth" and datapath_type != USERSPACE
+    """Whether Open vSwitch itself can limit what comes through a port of this kind on this datapath."""
+    return interface_type in VHOST_USER or (interface_type == "veth" and datapath_type != USERSPACE)
 
 
 def recorded(bandwidth: Bandwidth, *, open_vswitchs: bool) -> dict[str, str]:
@@ -115,22 +116,31 @@ def recorded(bandwidth: Bandwidth, *, open_vswitchs: bool) -> dict[str, str]:
 
 
 def columns(
-    bandwidth: Bandwidth, identity: dict[str, str]
+    bandwidth: Bandwidth, identity: dict[str, str], interface_type: str
 ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     """Rows to insert, and the columns of the Port and of the Interface row that go with them.
 
     Args:
         bandwidth: what to limit.
         identity: of the attachment; the rows are found by it (vswitch.delete_limits).
+        interface_type: of the port.
     """
     rows: list[dict[str, Any]] = []
     port: dict[str, Any] = {}
     interface: dict[str, Any] = {}
-    if bandwidth.ingress:
-        rate, whose = str(bandwidth.ingress.rate), map_of(identity)
-        burst = str(8 * bandwidth.ingress.burst_bytes(_SHAPING_SECONDS, 0))
+    whose = map_of(identity)
+    if bandwidth.ingress and interface_type in VHOST_USER:
+        # DPDK has no queues, and counts in bytes.
+        burst = bandwidth.ingress.burst_bytes(_POLICING_SECONDS, _LARGEST_PACKET)
+        policer = map_of({"cir": str(bandwidth.ingress.rate // 8), "cbs": str(burst)})
+        row = {"type": "egress-policer", "other_config": policer, "external_ids": whose}
+        rows = [_insert("QoS", "qos", row)]
+        port["qos"] = ["named-uuid", "qos"]
+    elif bandwidth.ingress:
+        rate = str(bandwidth.ingress.rate)
         # Only a queue has a burst; what no flow gives another one is in queue 0.
-        queue = {"min-rate": rate, "max-rate": rate, "burst": burst}
+        burst = 8 * bandwidth.ingress.burst_bytes(_SHAPING_SECONDS, 0)
+        queue = {"min-rate": rate, "max-rate": rate, "burst": str(burst)}
         rows = [
             _insert("Queue", "queue", {"other_config": map_of(queue), "external_ids": whose}),
             _insert(
@@ -164,11 +174,12 @@ def check_columns(port: str, bandwidth: Bandwidth, qos: dict[str, str], policing
     Raises:
         CniError: CHECK_FAILED.
     """
-    if bandwidth.ingress and qos.get("max-rate") != str(bandwidth.ingress.rate):
-        have = qos.get("max-rate", "no limit")
+    wanted = bandwidth.ingress.rate if bandwidth.ingress else 0
+    if wanted and str(wanted) != qos.get("max-rate") and str(wanted // 8) != qos.get("cir"):
+        have = qos.get("max-rate") or (f"{qos['cir']} bytes" if "cir" in qos else "no limit")
         raise CniError(
             CHECK_FAILED,
-            f"'ingressRate' differs: expected {bandwidth.ingress.rate}, found {have} (QoS of port {port!r})",
+            f"'ingressRate' differs: expected {wanted}, found {have} (QoS of port {port!r})",
         )
     if bandwidth.egress and policing != bandwidth.egress.rate // 1000:
         raise CniError(

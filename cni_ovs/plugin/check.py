@@ -59,14 +59,13 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         config.vhost_user.check(attachment, expected, _same)
     else:
         container = _check_device(sandbox.netlink, state.port, attachment, config, previous, index)
-    if container is not None:
-        if config.checks_spoofing:
-            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+    if container is not None and config.checks_spoofing:
+        from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
-            ours = [ip for ip in previous.ips if ip.get("interface") == index]
-            spoofing.Guard(config, attachment, state.ofport or 0, container.mac).check(ours, deadline)
-        if config.bandwidth is not None:
-            _check_bandwidth(vswitch, sandbox.netlink, container, attachment.port_name, config)
+        ours = [ip for ip in previous.ips if ip.get("interface") == index]
+        spoofing.Guard(config, attachment, state.ofport or 0, container.mac).check(ours, deadline)
+    if config.bandwidth is not None:
+        _check_bandwidth(vswitch, sandbox.netlink, container, attachment.port_name, config)
     if config.ipam_type is not None:
         from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
 
@@ -169,14 +168,17 @@ def _check_ovn(vswitch: Inspection, interface_ids: dict[str, str], config: Netwo
             _same(f"external_ids:{key} of interface {name!r}", value, interface_ids.get(key))
 
 
-def _check_bandwidth(vswitch: Inspection, inside: Netlink, container: Link, port: str, config: NetworkConfig) -> None:
+def _check_bandwidth(
+    vswitch: Inspection, inside: Netlink, container: Link | None, port: str, config: NetworkConfig
+) -> None:
     from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
 
     wanted = config.bandwidth
     if wanted is None:
         return
     open_vswitchs = bandwidth.is_open_vswitchs(config.interface_type, vswitch.datapath_type(config.bridge))
-    bandwidth.check(inside, container, port, wanted, open_vswitchs=open_vswitchs)
+    if container is not None:
+        bandwidth.check(inside, container, port, wanted, open_vswitchs=open_vswitchs)
     if open_vswitchs:
         qos, policing = vswitch.limits_of(port)
         bandwidth.check_columns(port, wanted, qos, policing)

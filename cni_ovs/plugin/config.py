@@ -405,12 +405,7 @@ def _refuse_unlimited(config: NetworkConfig) -> None:
     if config.device_id is not None:
         what = f"'bandwidth' does not go with 'deviceID' {config.device_id!r}"
         hint = "packets of a VF pass through its NIC alone, where nothing here limits them"
-    elif config.vhost_user is not None:
-        what = f"'bandwidth' does not go with 'interface_type' {config.interface_type!r}"
-        hint = "it has no network device; set the limits in Open vSwitch, which has its own for DPDK"
-    else:
-        return
-    raise CniError(INVALID_CONFIG, what, hint)
+        raise CniError(INVALID_CONFIG, what, hint)
 
 
 def _refuse_internal_device(config: NetworkConfig) -> None:

@@ -180,7 +180,7 @@ class Insertion(Vswitch):
         port["external_ids"][1] += list(map(list, bandwidth.recorded(wanted, open_vswitchs=self.limits_rates).items()))
         if not self.limits_rates:
             return []
-        rows, of_port, of_interface = bandwidth.columns(wanted, self._attachment.identity)
+        rows, of_port, of_interface = bandwidth.columns(wanted, self._attachment.identity, self._config.interface_type)
         port |= of_port
         interface |= of_interface
         return rows

@@ -6,12 +6,15 @@ of ovs-vswitchd. Huge pages and virtual machines are not tested.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,78 @@ def test_a_dpdk_program_in_the_container_answers_pings_through_the_socket(dpdk_n
     for attachment in (pinging, stranger):
         attachment.delete().silent()
     node.assert_nothing_left()
+
+
+@pytest.mark.parametrize("kind", [CLIENT])
+def test_a_dpdk_program_sends_and_receives_as_fast_as_it_may(
+    dpdk_node: Node, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, mac, lines = dpdk_node, "02:00:00:00:00:aa", []
+    other = node.attached(ipam=node.host_local())
+    others_mac = other.sandbox.link(other.ifname).mac
+    out = node.folder / "testpmd.out"
+    for asked, direction in itertools.product((10, 100), ("sent", "received")):
+        limits = {"ingressRate": asked * 1_000_000, "egressRate": asked * 1_000_000}
+        pod = node.attached(**keys(node, kind), ipam=node.host_local(), bandwidth=limits)
+        sends = direction == "sent"
+        mode = ("txonly", "--txpkts=1400", f"--eth-peer=0,{others_mac}") if sends else ("rxonly", "--stats-period=1")
+        path = pod.container_interface["socketPath"]
+        program = dpdk.start_testpmd(pod.sandbox, node.folder, path, server=kind == CLIENT, mac=mac, mode=mode)
+        try:
+            wait_for("the port has a link", functools.partial(has_link, node, pod), timeout=20)
+            if sends:
+                found = mbits_per_second(functools.partial(received_bytes, other))
+            else:
+                other.sandbox.ip("neighbour", "replace", pod.addresses[0], "lladdr", mac, "dev", other.ifname)
+                flood = other.sandbox.start("python3", "-c", FLOOD, pod.addresses[0])
+                found = mbits_per_second(functools.partial(told_bytes, out))
+                flood.kill()
+                flood.communicate(timeout=5)
+            pod.check().silent()
+        finally:
+            program.kill()
+            program.communicate(timeout=5)
+        pod.delete().silent()
+        lines.append(f"{kind}: asked {asked} Mbit/s, {direction} {found:.1f}")
+        assert 0.9 * asked < found < 1.1 * asked, (lines, out.read_text()[-2000:])
+    with capsys.disabled():
+        print("", *lines, sep="\n")  # noqa: T201 - the figures are what the test is for
+    node.assert_nothing_left(keep=[other])
+
+
+FLOOD = """import socket, sys, time
+to, end = socket.socket(type=socket.SOCK_DGRAM), time.monotonic() + 20
+while time.monotonic() < end:
+    to.sendto(bytes(1400), (sys.argv[1], 9))
+"""
+
+
+def has_link(node: Node, pod: Attachment) -> bool:
+    """Whether the program is there."""
+    return bool(node.interface(pod)["link_state"] == "up")
+
+
+def mbits_per_second(counted: Callable[[], int]) -> float:
+    """What is counted within three seconds, when a burst is over."""
+    time.sleep(2)
+    before, start = counted(), time.monotonic()
+    wait_for("it goes on", lambda: counted() > before)  # some count only once a second
+    before, start = counted(), time.monotonic()
+    time.sleep(2.5)
+    until = counted()
+    wait_for("it goes on", lambda: counted() > until)
+    return (counted() - before) * 8 / (time.monotonic() - start) / 1e6
+
+
+def received_bytes(pod: Attachment) -> int:
+    """What a container has received."""
+    (link,) = json.loads(pod.sandbox.run("ip", "-s", "-j", "link", "show", pod.ifname).stdout)
+    return int(link["stats64"]["rx"]["bytes"])
+
+
+def told_bytes(file: Path) -> int:
+    """What testpmd says that it has received."""
+    return int(file.read_text().rpartition("RX-bytes:")[2].split()[0])
 
 
 def test_a_port_whose_socket_the_container_serves_survives_a_crash_of_ovs_vswitchd(dpdk_node: Node) -> None:

@@ -67,8 +67,10 @@ class DpdkOpenVSwitch(PrivateOpenVSwitch):
         self.start_ovs_vswitchd()
 
 
-def start_testpmd(sandbox: Namespace, folder: Path, socket: str, *, server: bool, mac: str) -> subprocess.Popen[str]:
-    """Starts a DPDK program in a container, with one virtio device, that answers ARP and echo requests for any address.
+def start_testpmd(
+    sandbox: Namespace, folder: Path, socket: str, *, server: bool, mac: str, mode: tuple[str, ...] = ("icmpecho",)
+) -> subprocess.Popen[str]:
+    """Starts a DPDK program in a container, with one virtio device.
 
     Args:
         sandbox: the container.
@@ -76,15 +78,18 @@ def start_testpmd(sandbox: Namespace, folder: Path, socket: str, *, server: bool
         socket: of the vhost-user port.
         server: whether it makes the socket, and does not connect to it.
         mac: of its device.
+        mode: what it does with packets (--forward-mode), and options for that. It answers ARP and echo requests for any
+            address, if nothing else is said.
     """
     device = f"net_virtio_user0,path={socket},mac={mac}" + (",server=1" if server else "")
     words: list[str] = [*_MODEST, "-m", "128", "-l", "0,1", "--file-prefix", f"testpmd-{mac[-2:]}", f"--vdev={device}"]
     options = (
-        "--forward-mode=icmpecho",
+        f"--forward-mode={mode[0]}",
         "--total-num-mbufs=2048",
         "--auto-start",
         "--no-lsc-interrupt",
         "--stats-period=3600",
+        *mode[1:],
     )
     with open(folder / "testpmd.out", "ab") as out:
         return sandbox.start(*_environment(folder), TESTPMD, *words, "--", *options, stdout=out)
