@@ -216,7 +216,7 @@ class Node:
             f"limit {row['_uuid']} of {row['external_ids'].get('contIface')}"
             for rows in limits
             for row in rows
-            if row["external_ids"].get("contID") not in kept_ids
+            if row["external_ids"].get("owner") == OWNER and row["external_ids"].get("contID") not in kept_ids
         ]
         notes = [key for row in bridges for key in row["external_ids"] if key.startswith("cni-ovs")]
         if len(notes) != unreturned:
@@ -258,7 +258,11 @@ class Node:
             sandbox.delete()
         if self.openvswitch.ovsdb_server.running and self.openvswitch.ovs_vswitchd.running:
             self.openvswitch.delete_bridges(self._bridges)
-            self.openvswitch.vsctl("--all", "destroy", "QoS", "--", "--all", "destroy", "Queue")
+            ours = [["external_ids", "includes", ["map", [["owner", OWNER]]]]]
+            self.openvswitch.transact(
+                {"op": "update", "table": "Port", "where": ours, "row": {"qos": ["set", []]}},
+                *({"op": "delete", "table": table, "where": ours} for table in ("QoS", "Queue")),
+            )
         for name, link in self.host.links().items():
             if link.kind == "veth" or name in self._devices:
                 self.host.run("ip", "link", "delete", name, check=False)

@@ -34,6 +34,7 @@ ENTERING = {"cni_ovs.plugin.setns"}  # a sandbox
 DELETE = {"cni_ovs.plugin.delete"}
 RETURNING = {"cni_ovs.plugin.detaching"}  # an address
 VLANS = {"cni_ovs.plugin.vlans"}
+LOOKING = {"cni_ovs.plugin.inspection"}
 ADD = {f"cni_ovs.plugin.{name}" for name in ("add", "insertion", "result")}
 VF = {f"cni_ovs.plugin.{name}" for name in ("sriov", "devices.vf", "devices.vf_release")}
 IPAM = {f"cni_ovs.plugin.{name}" for name in ("ipam", "addresses", "result", "netns")}
@@ -188,7 +189,7 @@ def test_add_of_the_other_kinds_of_port_loads_only_what_is_listed() -> None:
 def test_the_keys_of_a_vhost_user_port_load_its_files_and_no_more(command: str, code: int) -> None:
     keys: dict[str, object] = {"interface_type": "dpdkvhostuserclient", "sharedDir": "/run/vhost"}
     loaded = loaded_by(invoked(command, keys, f'"code": {code},'))
-    own = {"STATUS": {"cni_ovs.plugin.status"}, "DEL": DELETE}.get(command, set())
+    own = {"STATUS": {"cni_ovs.plugin.status"} | LOOKING, "DEL": DELETE}.get(command, set())
     assert_only(loaded, ADD if command == "ADD" else set(), CHANGING, VHOST_USER, own)
     assert loaded >= VHOST_USER
     assert not VHOST_USER & loaded_by(invoked(command, {}, f'"code": {code},'))
@@ -205,7 +206,7 @@ def test_del_loads_only_what_is_listed() -> None:
 def test_the_other_commands_load_only_what_is_listed(command: str) -> None:
     own = {"STATUS": "status", "CHECK": "check", "GC": "gc"}[command]
     loaded = loaded_by(imported("main", "protocol", own))
-    others = {"GC": DELETE | RETURNING, "CHECK": VLANS}.get(command, set())
+    others = {"GC": DELETE | RETURNING, "CHECK": VLANS | LOOKING, "STATUS": LOOKING}.get(command, set())
     assert_only(loaded, ADD, CHANGING, {f"cni_ovs.plugin.{own}"}, others)
 
 
@@ -216,7 +217,7 @@ def test_carrying_out_a_command_loads_no_more_than_importing_it(
 ) -> None:
     # Even where it ends with an error: only mistakes in the configuration may cost more.
     loaded = loaded_by(invoked(command, EVERY_KEY | ipam, f'"code": {code},'))
-    own = {"STATUS": {"cni_ovs.plugin.status"}, "DEL": DELETE}.get(command, set())
+    own = {"STATUS": {"cni_ovs.plugin.status"} | LOOKING, "DEL": DELETE}.get(command, set())
     own = own if command == "DEL" else own | VLANS  # which matter nothing to DEL
     assert_only(loaded, ADD, CHANGING, IPAM, own, RETURNING if command == "DEL" and ipam else set())
 
@@ -259,6 +260,6 @@ def test_what_is_imported_is_listed_even_where_no_test_comes(path: Path) -> None
 
 def test_a_mistake_in_the_configuration_loads_what_guesses_and_no_more() -> None:
     loaded = loaded_by(invoked("STATUS", {"brigde": 1}))
-    assert_only(loaded, {"cni_ovs.plugin.spelling", "cni_ovs.plugin.status"}, CHANGING)
+    assert_only(loaded, {"cni_ovs.plugin.spelling", "cni_ovs.plugin.status"}, LOOKING, CHANGING)
     assert "cni_ovs.plugin.spelling" in loaded
     assert "cni_ovs.plugin.spelling" not in loaded_by(invoked("STATUS", {"bridge": "b"}))
