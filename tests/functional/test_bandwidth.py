@@ -12,6 +12,8 @@ from tests.support.node import Node
 from tests.support.plugin import Attachment
 from tests.support.processes import wait_for
 
+pytestmark = pytest.mark.one_target
+
 KINDS = ["veth", "internal"]
 MEGA = 1_000_000
 # Of 1,514 bytes on the wire, 1,448 are TCP's payload, which is what iperf3 counts.
@@ -23,7 +25,6 @@ def limited(node: Node, kind: str, **bandwidth: int) -> Attachment:
     return node.attached(interface_type=kind, ipam=node.host_local(), bandwidth=bandwidth)
 
 
-@pytest.mark.one_target
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_container_sends_and_receives_as_fast_as_it_may(
@@ -52,7 +53,6 @@ def lost(sender: Attachment, receiver: Attachment) -> float:
     return float(said.split("% packet loss")[0].split()[-1])
 
 
-@pytest.mark.one_target
 @pytest.mark.userspace
 @pytest.mark.parametrize("kind", KINDS)
 def test_others_lose_nothing_while_a_limited_container_is_flooded(node: Node, kind: str) -> None:
@@ -191,7 +191,6 @@ def test_gc_removes_rows_of_limits_whose_port_somebody_else_has_removed(node: No
         assert len(found) == 2 and whose not in found
 
 
-@pytest.mark.one_target
 @pytest.mark.parametrize(
     ("bandwidth", "said"),
     [
@@ -217,7 +216,6 @@ def test_limits_that_are_none_are_refused(node: Node, bandwidth: object, said: s
     node.assert_nothing_left()
 
 
-@pytest.mark.one_target
 @pytest.mark.parametrize("bandwidth", [{}, None, {"ingressRate": 0, "ingressBurst": 0}, {"egressRate": None}])
 def test_no_limits_are_none(node: Node, bandwidth: object) -> None:
     pod = node.attached(bandwidth=bandwidth)

@@ -19,6 +19,8 @@ from tests.support.node import Node
 from tests.support.plugin import Attachment
 from tests.support.processes import wait_for
 
+pytestmark = pytest.mark.one_target
+
 KINDS = ["veth", "internal"]
 OTHER_MAC = bytes.fromhex("02000000beef")
 OTHER_IPV4, OTHER_IPV6 = "10.9.9.9", "fd09::9"
@@ -199,7 +201,6 @@ def without_priority_tag(frame: bytes) -> bytes:
     return frame[:12] + frame[16:] if frame[12:16] in (b"\x81\0\0\0", b"\x88\xa8\0\0") else frame
 
 
-@pytest.mark.one_target
 @pytest.mark.parametrize("checks", [("mac",), ("ip",), ("mac", "ip")], ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_forged_leaves_the_port_and_all_that_is_true_does(
@@ -214,7 +215,6 @@ def test_nothing_forged_leaves_the_port_and_all_that_is_true_does(
     assert came == frames.keys() - kept_back
 
 
-@pytest.mark.one_target
 def test_without_the_keys_every_forged_frame_arrives(node: Node) -> None:
     """So each of them is one that could do harm."""
     pod, receiver = checked(node), node.attached()
@@ -369,7 +369,6 @@ def test_check_finds_that_a_restart_of_ovs_vswitchd_has_lost_the_rules(node: Nod
     assert "are missing" in pod.check().error(106)["msg"]
 
 
-@pytest.mark.one_target
 @pytest.mark.parametrize("checks", ["macspoofchk", "ipspoofchk"])
 @pytest.mark.parametrize(
     ("settings", "said"),
@@ -387,7 +386,6 @@ def test_a_bridge_whose_rules_are_anothers_is_refused(node: Node, checks: str, s
     node.assert_nothing_left()
 
 
-@pytest.mark.one_target
 def test_a_bridge_that_does_not_speak_openflow_1_3_is_refused_with_a_remedy(node: Node) -> None:
     node.openvswitch.vsctl("set", "bridge", node.bridge, "protocols=OpenFlow10")
     pod = node.attachment(macspoofchk=True)
@@ -399,7 +397,6 @@ def test_a_bridge_that_does_not_speak_openflow_1_3_is_refused_with_a_remedy(node
     assert rules(node)
 
 
-@pytest.mark.one_target
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -415,7 +412,6 @@ def test_keys_that_cannot_be_meant_are_refused(node: Node, keys: dict[str, Any],
     node.assert_nothing_left()
 
 
-@pytest.mark.one_target
 @pytest.mark.parametrize("kind", KINDS)
 def test_checking_costs_an_add_little(node: Node, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     seconds: dict[bool, list[float]] = {False: [], True: []}
