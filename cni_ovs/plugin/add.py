@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from .spoofing import Guard
     from .vswitch import Port
 
-# What undoing may take beyond the command's timeout: the port, its address, and the note of that one wait for others.
+# What undoing may take beyond the command's timeout: the port, its rules, its address, and the note of that one wait
+# for others.
 _UNDO_SECONDS = 0.9
-_SLOW_STEPS = 3
+_SLOW_STEPS = 4
 # How long an IPAM plugin may take to end after something else has failed. A runtime that sent SIGTERM waits for us.
 _IPAM_END_SECONDS = 2.0
 
@@ -130,8 +131,24 @@ def _attach(
             vf_release.give_back(insertion, port.port_name, port.external_ids, time, sandbox)
         _withdraw(insertion, attachment, config, time, device, undo)
 
+    def set_guard() -> None:
+        """Put up the rules, before anything that the container sends can reach the bridge."""
+        from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+        nonlocal guard
+        guard = spoofing.Guard(config, attachment, insertion.number, device.mac(host, sandbox, port, config))
+        undo.push_last("the OpenFlow rules", remove_rules)
+        guard.begin(deadline)
+
+    def remove_rules(time: Deadline) -> None:
+        # As long as there is a port, they stay. What is recorded there tells DEL of them.
+        if guard is not None and undo.vswitch is not None:
+            guard.remove(time)
+
     def connect() -> Ends | None:
         undo.gives_back = device.IS_GIVEN_BACK
+        if config.checks_spoofing:
+            set_guard()
         ends = device.connect(host, sandbox, port, config)
         if ends is None:
             return None
@@ -143,15 +160,6 @@ def _attach(
             name, open_vswitchs = attachment.port_name, insertion.limits_rates
             undo.push("the limits", lambda _: bandwidth.remove_ifb(attachment.netns, name))
             bandwidth.limit(sandbox, ends.container, name, config.bandwidth, open_vswitchs=open_vswitchs)
-        if config.checks_spoofing:
-            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
-
-            nonlocal guard
-            if ends.is_driven:
-                raise spoofing.no_mac(config)
-            guard = spoofing.Guard(config, attachment, insertion.number, ends.container.mac)
-            undo.push("the OpenFlow rules", guard.remove)
-            guard.begin(deadline)
         # As early as possible: each change of a link that ovs-vswitchd hears of when it has the port already keeps it
         # from forwarding for a moment. Addresses have to wait, because what they send must be heard.
         device.bring_up(host, sandbox, ends, deadline)
@@ -178,16 +186,20 @@ def _attach(
         delegate = None
         if config.ipam_type not in (None, "dhcp"):
             delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
-        early = not device.MADE_BY_OPEN_VSWITCH and not config.checks_spoofing
+        early = not (device.MADE_BY_OPEN_VSWITCH or device.IS_GIVEN_BACK or config.checks_spoofing)
         if early:
             ends = connect()  # while ovs-vswitchd is at work
         insertion.finish()
         log.debug(f"ovs-vswitchd has taken port {port.port_name!r} on bridge {config.bridge!r}")
+        if insertion.limits_rates:
+            from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
+
+            bandwidth.check_queue(host, port.port_name, config)
         if not early:
             ends = connect()
-        elif ends is not None and (port_first or device.IS_GIVEN_BACK):
-            # In case ovs-vswitchd opened the device in the very moment in which it was made or set up: it changes flags
-            # in two steps (it reads them, and sets all), and may have set it down again.
+        elif port_first and ends is not None:
+            # In case ovs-vswitchd opened the device in the very moment in which it was made: it changes flags in two
+            # steps (it reads them, and sets all), and may have set it down again.
             device.bring_up(host, sandbox, ends, deadline)
         if config.ipam_type == "dhcp":
             # Its client speaks over the interface.

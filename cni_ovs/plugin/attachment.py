@@ -13,7 +13,8 @@ _NAME_LENGTH = 15  # of `port_name`
 # Everything that the plugin records in a port's external_ids.
 POD_IDS = ("contPodUid", "contPodName", "contPodNamespace")
 CLAIM = "contStale"  # since when somebody is removing it because its container is gone (stale.py)
-RATE_LIMITER = "contRateLimiter"  # what DEL has to remove besides port and device (bandwidth.py)
+RATE_LIMITER = "contRateLimiter"  # what DEL has to remove besides port and device (bandwidth.py): one of these
+QOS_ROW, IFB = "qos", "ifb"
 FLOWS = "contFlows"  # the bridge that has OpenFlow rules for the port (spoofing.py)
 SOCKET, DEVICE_INFO = "contSocketPath", "contDeviceInfoFile"  # the files of a vhost-user port
 # Of a VF, and how it and its representor were found (devices/vf.py).
@@ -71,9 +72,11 @@ def identity(network: str, container_id: str, ifname: str) -> dict[str, str]:
     return {**of_network(network), "contID": container_id, "contIface": ifname}
 
 
-def identity_of(recorded: dict[str, str]) -> dict[str, str]:
-    """The identity in the external_ids of a port."""
-    return {key: recorded[key] for key in ("owner", "contNetwork", "contID", "contIface") if key in recorded}
+def identity_of(recorded: dict[str, str]) -> dict[str, str] | None:
+    """The identity in external_ids; None if it is not whole, and may be that of several."""
+    if recorded.get("owner") != OWNER or not all(recorded.get(key) for key in ("contNetwork", "contID", "contIface")):
+        return None
+    return identity(recorded["contNetwork"], recorded["contID"], recorded["contIface"])
 
 
 def variables(recorded: dict[str, str]) -> dict[str, str]:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from errno import EEXIST
 
-from . import tc
-from .attachment import RATE_LIMITER
+from . import log, tc
+from .attachment import IFB, QOS_ROW, RATE_LIMITER, is_port_name
 from .devices import VHOST_USER
 from .errors import CHECK_FAILED, KERNEL_REFUSED, CniError
 from .forms import is_integer
 from .jsontext import shown
 from .netlink import KernelError
-from .netns import Namespace
+from .netns import is_own, open_if_there
 from .ovsdb import map_of
 from .vswitch import USERSPACE
 
@@ -29,7 +29,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .config import NetworkConfig
     from .netlink import Link, Netlink
+    from .netns import Namespace
 
 _LOWEST, _HIGHEST = 1000, 10**15  # as Kubernetes takes them
 # From here on a burst is none: containerd gives 2^32 - 1, CRI-O eight times as much and older kubelets something like
@@ -39,12 +41,12 @@ _UNLIMITED_BURST = (1 << 31) - 1
 _SHAPING_SECONDS = 0.004
 # Policing drops what does not pass, and TCP needs to have some packets on the way.
 _POLICING_SECONDS = 0.1
-_FEWEST_PACKETS = 2
+# A bucket in which a packet does not fit lets it never pass, and a plugin behind us may raise the MTU.
+_SMALLEST_BUCKET = 2 * 9018
 _QUEUE_SECONDS = 0.025  # as the reference plugin
 _ETHERNET_HEADER = 18  # with a VLAN tag
 _LARGEST_PACKET = 65536  # as the kernel's datapath has them before they are cut (GSO)
 
-QOS_ROW, IFB = "qos", "ifb"  # what is recorded as RATE_LIMITER
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 _REFUSED = ("unshapedSubnets", "shapedSubnets")  # of the reference plugin
 
@@ -79,12 +81,16 @@ def read(value: Any) -> Bandwidth | None:
     Raises:
         ValueError: with what is allowed.
     """
+    form = f"must be an object with some of {', '.join(_KEYS)}"
     if not isinstance(value, dict):
-        raise ValueError(f"must be an object with some of {', '.join(_KEYS)}")
+        raise ValueError(form)
     keys = {key.lower(): item for key, item in value.items()}
     for key in _REFUSED:
         if keys.get(key.lower()):
             raise ValueError(f"{key!r} is not supported: the limits are for all addresses")
+    for key in value:
+        if key.lower() not in {known.lower() for known in (*_KEYS, *_REFUSED)}:
+            raise ValueError(f"{key!r} is not known: it {form}")
     ingress, egress = (_limit(keys, f"{direction}Rate", f"{direction}Burst") for direction in ("ingress", "egress"))
     return Bandwidth(ingress, egress) if ingress or egress else None
 
@@ -189,6 +195,24 @@ def check_columns(port: str, bandwidth: Bandwidth, qos: dict[str, str], policing
         )
 
 
+def check_queue(host: Netlink, port: str, config: NetworkConfig) -> None:
+    """See that Open vSwitch has made the queue of `columns` for a veth: where it cannot, it only says so in its log.
+
+    Raises:
+        CniError: KERNEL_REFUSED.
+    """
+    if config.interface_type in VHOST_USER or config.bandwidth is None or config.bandwidth.ingress is None:
+        return
+    link = host.link(port)
+    found = None if link is None else tc.root_kind(host, link.index)
+    if found != "htb":
+        raise CniError(
+            KERNEL_REFUSED,
+            f"Open vSwitch has made no queue for port {port!r}, whose bandwidth is not limited so (found {found})",
+            "the kernel needs sch_htb; see ovs-vswitchd.log",
+        )
+
+
 def _insert(table: str, name: str, row: dict[str, Any]) -> dict[str, Any]:
     return {"op": "insert", "table": table, "uuid-name": name, "row": row}
 
@@ -217,10 +241,9 @@ def limit(sandbox: Namespace, device: Link, name: str, bandwidth: Bandwidth, *, 
             try:
                 tc.create_ifb(inside, ifb)
             except KernelError as error:
-                if error.errno != EEXIST:
+                if error.errno != EEXIST or not _delete_ifb(inside, ifb):
                     raise
-                inside.delete_link(ifb)  # left behind by an earlier attachment of this very name
-                tc.create_ifb(inside, ifb)
+                tc.create_ifb(inside, ifb)  # the other was left behind by an earlier attachment of this very name
             link = inside.link(ifb)
             if link is None:
                 raise CniError(KERNEL_REFUSED, f"interface {ifb!r} vanished while it was being set up")
@@ -237,14 +260,33 @@ def limit(sandbox: Namespace, device: Link, name: str, bandwidth: Bandwidth, *, 
 def remove_ifb(netns: str, name: str) -> None:
     """Remove the ifb device of a port, if the namespace is still there.
 
+    Args:
+        netns: as recorded. Whoever can write to the database can write there what he likes, so only an ifb device of
+            the one name that is possible is removed, and none in our own namespace.
+        name: of the port.
+
     Raises:
-        KernelError: the kernel refuses.
+        CniError: INVALID_ENVIRONMENT, when we are short of something.
     """
+    if not is_port_name(name) or is_own(netns):
+        return
+    sandbox = open_if_there(netns)
+    if sandbox is None:
+        return  # the device has gone with the namespace
     try:
-        inside = Namespace(netns).netlink
-    except CniError:
-        return  # the namespace has gone, and the device with it
-    inside.delete_link(_ifb_name(name))
+        _delete_ifb(sandbox.netlink, _ifb_name(name))
+    except KernelError as error:
+        log.warning(f"the limits of port {name!r} stay in its container: {error.strerror}")
+    finally:
+        sandbox.close()
+
+
+def _delete_ifb(inside: Netlink, name: str) -> bool:
+    """Delete an ifb device; False if there is none of that name. The container may have given the name to another."""
+    link = inside.link(name)
+    if link is None or link.name != name or link.kind != "ifb":
+        return False
+    return inside.delete_link(name)
 
 
 def check(inside: Netlink, device: Link, name: str, bandwidth: Bandwidth, *, open_vswitchs: bool) -> None:
@@ -270,7 +312,7 @@ def _same_rate(key: str, device: str, expected: int, found: int | None) -> None:
 
 
 def _shape(inside: Netlink, index: int, limit: Limit, mtu: int) -> None:
-    burst = limit.burst_bytes(_SHAPING_SECONDS, _FEWEST_PACKETS * (mtu + _ETHERNET_HEADER))
+    burst = limit.burst_bytes(_SHAPING_SECONDS, max(_SMALLEST_BUCKET, 2 * (mtu + _ETHERNET_HEADER)))
     tc.shape(inside, index, limit.rate // 8, burst, burst + int(limit.rate / 8 * _QUEUE_SECONDS))
 
 

@@ -359,14 +359,15 @@ def _find_ovn_port(values: dict[str, Any], arguments: dict[str, str]) -> str | N
 def _find_bandwidth(reader: Reader, values: dict[str, Any]) -> Bandwidth | None:
     """The first of `runtimeConfig.bandwidth` and `bandwidth`."""
     asked, configured = _nested(values, "runtimeConfig", "bandwidth"), reader.value("bandwidth")
-    if not asked and not configured:
+    asked, configured = (None if value == {} else value for value in (asked, configured))
+    if asked is None and configured is None:
         return None
     from .bandwidth import read  # noqa: PLC0415 - start-up time, for a port without limits
 
     return _first(
         read,
-        ("'runtimeConfig.bandwidth'", INVALID_CONFIG, asked or None),
-        ("'bandwidth'", INVALID_CONFIG, configured or None),
+        ("'runtimeConfig.bandwidth'", INVALID_CONFIG, asked),
+        ("'bandwidth'", INVALID_CONFIG, configured),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from . import at_work, devices, log
 from . import attachment as attachments
-from .attachment import CLAIM, DEVICE, FLOWS, RATE_LIMITER
+from .attachment import CLAIM, DEVICE, FLOWS, IFB, RATE_LIMITER
 from .errors import IO_FAILURE, KERNEL_REFUSED, CniError
 from .netlink import KernelError, Netlink
-from .netns import Namespace
+from .netns import open_if_there
 from .vswitch import Vswitch
 
 TYPE_CHECKING = False
@@ -88,10 +88,11 @@ def detach(
     """
     errors = Errors()
     removed = foreign = False
+    ports: list[Port] = []
     vswitch: Vswitch | None = None
 
     def remove() -> None:
-        nonlocal removed, foreign, vswitch
+        nonlocal removed, foreign, ports, vswitch
         vswitch = open_vswitch(config, deadline)
         notes = None
         if config.ipam_type is not None:
@@ -107,13 +108,8 @@ def detach(
 
                 # Another command is returning the address just now, which an ADD that follows may be given.
                 stale.wait_for_end(vswitch, ports, deadline)
-            done = remove_ports(vswitch, ports, config, deadline, wait=wait, notes=notes)
+            done = remove_ports(vswitch, ports, deadline, wait=wait, notes=notes)
         removed = bool(ports)
-        if config.checks_spoofing and not removed:
-            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
-
-            # A DEL that was killed may have removed the port alone.
-            spoofing.remove({FLOWS: config.bridge, **attachment.identity}, config, vswitch_time(deadline))
 
     def release() -> None:
         from . import detaching  # noqa: PLC0415 - see remove
@@ -125,6 +121,9 @@ def detach(
         detaching.return_address(known, attachment.port_name, invocation, config, deadline)
 
     reached = errors.attempt(remove)
+    if reached and vswitch is not None:
+        # After the row: as long as there is a port, nothing forged may leave it.
+        errors.attempt(remove_rules, vswitch, ports, config, deadline, None if removed else attachment)
     if reached and attachment.netns and config.interface_type in devices.MOVED:
         errors.attempt(lambda: _destroy_orphan(attachment))
     if not removed and not foreign:
@@ -153,7 +152,6 @@ def vswitch_time(deadline: Deadline) -> Deadline:
 def remove_ports(
     vswitch: Vswitch,
     ports: list[Port],
-    config: NetworkConfig,
     deadline: Deadline,
     *,
     wait: bool = False,
@@ -166,7 +164,7 @@ def remove_ports(
     """
     for port in ports:
         devices.remove_files(port.name, port.external_ids)
-        if RATE_LIMITER in port.external_ids:
+        if port.external_ids.get(RATE_LIMITER) == IFB:
             from . import bandwidth  # noqa: PLC0415 - start-up time, for a port without limits
 
             # First, because only the port tells of it.
@@ -183,11 +181,6 @@ def remove_ports(
         number = vswitch.ask_for_notice()  # somebody else has removed it just now
     host = Netlink()
     for port in ports:
-        if FLOWS in port.external_ids:
-            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
-
-            # After the row: as long as there is a port, nothing forged may leave it.
-            spoofing.remove(port.external_ids, config, deadline)
         if DEVICE in port.external_ids:
             continue
         kind = devices.of(port.interface_type)
@@ -200,11 +193,37 @@ def remove_ports(
     return True
 
 
+def remove_rules(
+    vswitch: Vswitch, ports: list[Port], config: NetworkConfig, deadline: Deadline, gone: Attachment | None = None
+) -> None:
+    """Remove the OpenFlow rules of ports whose rows are gone.
+
+    Args:
+        vswitch: where the ports were.
+        ports: which.
+        config: where Open vSwitch is.
+        deadline: the command's.
+        gone: an attachment that has no port any more: a DEL that was killed may have removed that alone.
+
+    Raises:
+        CniError: the bridge does not answer.
+    """
+    rules = [(port.external_ids[FLOWS], port.external_ids) for port in ports if FLOWS in port.external_ids]
+    if gone is not None and config.checks_spoofing:
+        # Without `bridge` it is that of a VF's uplink, which may have another one by now.
+        bridges = [config.bridge] if config.bridge else vswitch.bridge_names()
+        rules += [(bridge, gone.identity) for bridge in bridges]
+    if rules:
+        from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+        for bridge, identity in rules:
+            spoofing.remove(config, bridge, attachments.name_of(identity), vswitch_time(deadline))
+
+
 def _destroy_orphan(attachment: Attachment) -> None:
     from .devices.internal import destroy_orphan  # noqa: PLC0415 - a veth has none
 
-    try:
-        inside = Namespace(attachment.netns).netlink
-    except CniError:
-        return  # the namespace has gone, and the device with it
-    destroy_orphan(inside, attachment.port_name)
+    sandbox = open_if_there(attachment.netns)
+    if sandbox is not None:
+        destroy_orphan(sandbox.netlink, attachment.port_name)
+        sandbox.close()

@@ -7,13 +7,21 @@ gives us the path, unique for each attachment.
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO
+from errno import EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO
 
 from . import jsontext, log
 from .errors import IO_FAILURE, CniError
 
 VERSION = "1.1.0"
-GONE = (ENOENT, ENOTDIR, EISDIR, ELOOP, ENXIO)  # no file is there, or something else than one that ADD makes
+GONE = (
+    ENOENT,
+    ENOTDIR,
+    EISDIR,
+    ELOOP,
+    ENAMETOOLONG,
+    ENXIO,
+)  # no file is there, or something else than one that ADD makes
+_S_IFMT, _S_IFREG = 0o170000, 0o100000  # linux/stat.h
 _SIZE = 64 << 10  # more than any of ours has
 
 
@@ -85,6 +93,8 @@ def _names_socket(content: bytes, name: str) -> bool:
 
 
 def _read(path: str) -> bytes:
+    if posix.lstat(path).st_mode & _S_IFMT != _S_IFREG:
+        return b""  # opening a device may do something
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW)
     try:
         return posix.read(fd, _SIZE)

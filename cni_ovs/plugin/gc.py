@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import at_work, detaching, devices, log
 from . import attachment as attachments
-from .delete import Errors, open_vswitch, remove_ports
+from .delete import Errors, open_vswitch, remove_ports, remove_rules
 from .forms import tells_attachment
 from .netlink import Netlink
 
@@ -67,7 +67,8 @@ def _remove_stale(
         if not is_free(name):
             return
         # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
-        if remove_ports(vswitch, [port], config, deadline, notes=detaching.note(name, port.external_ids)):
+        if remove_ports(vswitch, [port], deadline, notes=detaching.note(name, port.external_ids)):
+            errors.attempt(remove_rules, vswitch, [port], config, deadline)
             release(name, port.external_ids)
 
     def finish(name: str, recorded: dict[str, str]) -> None:
@@ -88,14 +89,13 @@ def _remove_stale(
         log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']!r}")
         errors.attempt(remove, port)
     with_ports = [attachments.identity_of(port.external_ids) for port in ports]
-    for recorded in limits:
-        if attachments.identity_of(recorded) not in with_ports:  # somebody else has removed the port alone
-            errors.attempt(vswitch.remove_limits, attachments.identity_of(recorded))
+    for identity in map(attachments.identity_of, limits):
+        if identity is not None and identity not in with_ports:  # somebody else has removed the port alone
+            errors.attempt(vswitch.remove_limits, identity)
     if config.checks_spoofing:
         from . import spoofing  # noqa: PLC0415 - start-up time, for a network without rules
 
-        ours = lambda: [port.external_ids for port in vswitch.ports_of_network({"owner": attachments.OWNER})]  # noqa: E731
-        errors.attempt(lambda: spoofing.sweep(config, ours, deadline.shorter(deadline.remaining() / 2)))
+        errors.attempt(lambda: spoofing.sweep(vswitch, config, deadline.shorter(deadline.remaining() / 2)))
     known = {attachments.name_of(port.external_ids) for port in ports if tells_attachment(port.external_ids)}
     for name, recorded in detaching.notes(vswitch, of_network).items():
         if name in known:

@@ -216,8 +216,10 @@ class Netlink:
         replies = self.request(_RTM_GETLINK, DUMP, which_link(0) + u32(_IFLA_EXT_MASK, _SKIP_STATS))
         return [understood(_parse_link, reply) for reply in replies]
 
-    def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
-        """Create a veth pair, this end up and promiscuous, the peer directly in another namespace.
+    def create_veth(
+        self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None, *, up: bool = True
+    ) -> None:
+        """Create a veth pair, this end promiscuous and perhaps up, the peer directly in another namespace.
 
         Moving it there afterwards would wait for an RCU grace period, which takes seconds on a busy node. (The peer
         cannot be created up: the kernel says ENOTCONN.)
@@ -238,7 +240,7 @@ class Netlink:
         info = attribute(IFLA_INFO_KIND, b"veth") + attribute(
             _IFLA_INFO_DATA | NESTED, attribute(_VETH_INFO_PEER | NESTED, other)
         )
-        payload = which_link(name, _IFF_UP | _IFF_PROMISC) + common
+        payload = which_link(name, _IFF_PROMISC | (_IFF_UP if up else 0)) + common
         self.request(RTM_NEWLINK, CREATE | EXCL, payload + attribute(IFLA_LINKINFO | NESTED, info))
 
     def delete_link(self, name: str) -> bool:

@@ -7,7 +7,7 @@ socket or to write a file below /proc/sys/net, and leaves at once.
 from __future__ import annotations
 
 import posix
-from errno import EINVAL
+from errno import EAGAIN, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from fcntl import ioctl
 
 from .errors import INVALID_ENVIRONMENT, CniError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 OWN = "/proc/self/ns/net"
+SHORTAGE = (EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM)  # of something, which may pass
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 
@@ -89,9 +90,14 @@ class Namespace:
         try:
             self._own = posix.open(OWN, posix.O_RDONLY | posix.O_CLOEXEC)
             # O_NONBLOCK: the path comes from outside, and opening a FIFO would wait for ever.
-            self.fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
-            if not _is_network_namespace(self.fd):
-                raise OSError(EINVAL, "it is no network namespace")
+            try:
+                self.fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+                if not _is_network_namespace(self.fd):
+                    posix.close(self.fd)
+                    raise OSError(EINVAL, "it is no network namespace")
+            except (OSError, ValueError):
+                posix.close(self._own)
+                raise
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
 
@@ -106,6 +112,13 @@ class Namespace:
         """Another one, with the notifications that Netlink describes."""
         with self:
             return Netlink(watch)
+
+    def close(self) -> None:
+        """Close it, where more than one are opened; this one is not used any more."""
+        if self._netlink is not None:
+            self._netlink.close()
+        posix.close(self.fd)
+        posix.close(self._own)
 
     def __enter__(self) -> None:
         from .setns import setns  # noqa: PLC0415 - DEL needs this file, but seldom this
@@ -132,6 +145,20 @@ class Namespace:
         if isinstance(error, PermissionError):
             hint = "the plugin must run as root"
         return CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {self.path!r} cannot be entered: {reason}", hint)
+
+
+def open_if_there(path: str) -> Namespace | None:
+    """The namespace of a path; None if there is none any more.
+
+    Raises:
+        CniError: INVALID_ENVIRONMENT, when we are short of something, which says nothing of the namespace.
+    """
+    try:
+        return Namespace(path)
+    except CniError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in SHORTAGE:
+            raise
+        return None
 
 
 def write_sysctl(key: str, value: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _struct
 import posix
 from _socket import AF_UNIX, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from errno import ECONNREFUSED, ENOENT
 
 from .deadline import READABLE, WRITABLE
 from .errors import FLOWS_REFUSED, TRY_AGAIN_LATER, CniError
@@ -25,6 +26,7 @@ _VERSION = 4
 _HELLO, _ERROR, _FLOW_MOD = 0, 1, 14
 _MULTIPART_REQUEST, _MULTIPART_REPLY, _BARRIER_REQUEST, _BARRIER_REPLY = 18, 19, 20, 21
 _HELLO_FAILED = 0
+_NOTHING = -1  # no kind of message
 _ADD, _DELETE = 0, 3
 _STATS_FLOW, _MORE = 1, 1
 _ALL_TABLES, _ANY, _NO_BUFFER = 0xFF, 0xFFFFFFFF, 0xFFFFFFFF
@@ -48,6 +50,7 @@ _FIELDS = {
     "ip_src": 0x80000000 | 11 << 9,
     "udp_src": 0x80000000 | 15 << 9,
     "udp_dst": 0x80000000 | 16 << 9,
+    "arp_op": 0x80000000 | 21 << 9,
     "arp_spa": 0x80000000 | 22 << 9,
     "arp_sha": 0x80000000 | 24 << 9,
     "ipv6_src": 0x80000000 | 26 << 9,
@@ -150,7 +153,8 @@ class Switch:
             self._socket.setblocking(False)
         except OSError as error:
             self._socket.close()
-            raise UnreachableError(
+            kind = UnreachableError if error.errno in (None, ENOENT, ECONNREFUSED) else CniError
+            raise kind(
                 TRY_AGAIN_LATER,
                 f"bridge {name!r} cannot be reached at {path}: {error.strerror or error}",
                 "ovs-vswitchd makes this socket; its folder must be that of ovsdb-server's socket",
@@ -167,6 +171,11 @@ class Switch:
         for flow in flows:
             self._send(_FLOW_MOD, _modification(cookie, 0, _ADD, 0, flow.priority) + flow.packed())
         self._barrier()
+
+    def remove_of_port(self, number: int, cookie: int, mask: int) -> None:
+        """Remove the flows for what comes from a port, whose cookies are like this where the mask has ones."""
+        match = _packed_match(_field("in_port", number.to_bytes(4, "big")))
+        self._send(_FLOW_MOD, _modification(cookie, mask, _DELETE, _ALL_TABLES, 0) + match)
 
     def remove(self, cookie: int) -> None:
         """Remove every flow that has this cookie."""
@@ -202,8 +211,8 @@ class Switch:
                 data = data[self._socket.send(data) :]
             except BlockingIOError:
                 self._deadline.wait(f"sending to bridge {self._name!r}", (self._socket.fileno(), WRITABLE))
-            except OSError as error:
-                raise self._broken(posix.strerror(error.errno or 0)) from error
+            except OSError:
+                self._receive(_NOTHING)  # it has hung up, and may have said why
 
     def _receive(self, wanted: int) -> bytes:
         """The body of the next message of this kind. An error that is none of the last request's is one of ours too."""

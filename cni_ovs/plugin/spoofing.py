@@ -7,7 +7,7 @@ passes goes through the bridge's tables once more (openflow.py), so what others 
 from __future__ import annotations
 
 from . import log
-from .attachment import FLOWS, name_of
+from .attachment import is_port_name, name_of
 from .errors import CHECK_FAILED, INVALID_CONFIG, CniError
 from .forms import tells_attachment
 from .inet import parse_cidr
@@ -15,12 +15,12 @@ from .openflow import Flow, Switch, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from .attachment import Attachment
     from .config import NetworkConfig
     from .deadline import Deadline
+    from .vswitch import Vswitch
 
 # Above what others use, if they do not insist. A rule for something special is above that for the rest.
 _INVALID, _PASS_SPECIAL, _DROP_SPECIAL, _PASS, _DROP = 65004, 65003, 65002, 65001, 65000
@@ -33,6 +33,8 @@ _IPV6 = ("eth_type", b"\x86\xdd")
 _MORE_TAGS = (("eth_type", b"\x81\x00"), ("eth_type", b"\x88\xa8"))  # behind a first VLAN tag
 _UDP = ("ip_proto", b"\x11")
 _ICMPV6 = ("ip_proto", b"\x3a")
+_NOT_PARSED = ("ip_proto", b"\0")
+_ROUTERS = (("icmpv6_type", b"\x86"), ("icmpv6_type", b"\x89"))  # advertisements and redirects, RFC 4861
 _SOLICITATION, _ADVERTISEMENT = ("icmpv6_type", b"\x87"), ("icmpv6_type", b"\x88")  # of neighbours, RFC 4861
 # Without an address a host may ask for routers (RFC 4861) and say which groups it listens to (RFC 2710, 3810).
 _WITHOUT_ADDRESS = b"\x85\x83\x84\x8f"
@@ -90,8 +92,9 @@ class Guard:
 
     def __init__(self, config: NetworkConfig, attachment: Attachment, number: int, mac: bytes) -> None:
         self._config = config
-        self._identity = attachment.identity
-        self._cookie = cookie(name_of(attachment.identity))
+        self._name = name_of(attachment.identity)
+        self._cookie = cookie(self._name)
+        self._number = number
         self._port = ("in_port", number.to_bytes(4, "big"))
         self._mac = mac
         self._checks_mac = config.macspoofchk
@@ -103,7 +106,7 @@ class Guard:
         Raises:
             CniError: as Switch.
         """
-        self._add(self.first_rules(), deadline)
+        self._add(self.first_rules(), deadline, afresh=True)
 
     def admit(self, ips: list[dict[str, Any]], deadline: Deadline) -> None:
         """Let addresses pass, those in the `ips` of a result.
@@ -121,7 +124,7 @@ class Guard:
         Raises:
             CniError: as Switch, but for a bridge that is not there.
         """
-        remove({FLOWS: self._config.bridge, **self._identity}, self._config, deadline)
+        remove(self._config, self._config.bridge, self._name, deadline)
 
     def check(self, ips: list[dict[str, Any]], deadline: Deadline) -> None:
         """See that the bridge has these rules, and no others with their cookie.
@@ -148,17 +151,28 @@ class Guard:
             "to mend it: " + "; ".join(commands),
         )
 
-    def _add(self, flows: list[Flow], deadline: Deadline) -> None:
+    def _add(self, flows: list[Flow], deadline: Deadline, *, afresh: bool = False) -> None:
         bridge = self._config.bridge
         switch = Switch(_socket_path(self._config, bridge), bridge, deadline)
         try:
+            if afresh:
+                # Of a port that had this number before, and that somebody else has removed alone.
+                switch.remove_of_port(self._number, _COOKIE_TAG << 48, _TAG_MASK)
             switch.add(flows, self._cookie)
         finally:
             switch.close()
 
     def first_rules(self) -> list[Flow]:
         """What holds before the addresses are known."""
-        drop_special = [(_ARP,), (_IPV6, _ICMPV6, _SOLICITATION), (_IPV6, _ICMPV6, _ADVERTISEMENT)]
+        drop_special = [
+            (_ARP,),
+            (_IPV6, _ICMPV6, _SOLICITATION),
+            (_IPV6, _ICMPV6, _ADVERTISEMENT),
+            # Extension headers that Open vSwitch has not got through, and a receiver may.
+            (_IPV6, _NOT_PARSED),
+        ]
+        if self._checks_ip:
+            drop_special += [(_IPV6, _ICMPV6, kind) for kind in _ROUTERS]
         flows = [self._flow(_DROP, False)]
         flows += [self._flow(_DROP_SPECIAL, False, *match) for match in drop_special]
         # What is behind a second tag is not looked at.
@@ -175,7 +189,16 @@ class Guard:
             flows += [self._usual()]
             return flows
         flows += [
-            self._special(_ARP, ("arp_spa", _NO_IPV4)),  # is the address free? (RFC 5227)
+            # Is the address free? (RFC 5227) Open vSwitch shows what it does not understand without any address.
+            self._flow(
+                _PASS_SPECIAL,
+                True,
+                *self._source(),
+                _ARP,
+                ("arp_op", b"\0\1"),
+                ("arp_spa", _NO_IPV4),
+                ("arp_sha", self._mac),
+            ),
             self._usual(_IPV4, _UDP, ("ip_src", _NO_IPV4), ("udp_src", b"\0\x44"), ("udp_dst", b"\0\x43")),  # DHCP
         ]
         flows += [
@@ -240,51 +263,62 @@ def _packed(ips: list[dict[str, Any]]) -> list[bytes]:
     return [parse_cidr(ip["address"])[1] for ip in ips]
 
 
-def remove(recorded: dict[str, str], config: NetworkConfig, deadline: Deadline) -> None:
-    """Remove the rules of a port, if it has any.
+def remove(config: NetworkConfig, bridge: str, port_name: str, deadline: Deadline) -> None:
+    """Remove the rules of a port.
 
     Args:
-        recorded: its external_ids.
         config: where Open vSwitch is.
-        deadline: for that.
+        bridge: that has them; what is recorded may be any text.
+        port_name: as for `cookie`.
+        deadline: for the bridge.
 
     Raises:
         CniError: as Switch, but for a bridge that is not there.
     """
-    bridge = recorded.get(FLOWS, "/")
-    if "/" in bridge:
-        return  # there are none
+    if not bridge or "/" in bridge:
+        return  # there is none
     try:
         switch = Switch(_socket_path(config, bridge), bridge, deadline)
     except UnreachableError:
         return  # the rules are gone with whoever had them
     try:
-        switch.remove(cookie(name_of(recorded)))
+        switch.remove(cookie(port_name))
     finally:
         switch.close()
 
 
-def sweep(config: NetworkConfig, recorded: Callable[[], list[dict[str, str]]], deadline: Deadline) -> None:
-    """Remove the rules on the configuration's bridge whose ports are gone: somebody else has removed the port alone.
+def sweep(vswitch: Vswitch, config: NetworkConfig, deadline: Deadline) -> None:
+    """Remove the rules whose ports are gone: somebody else has removed the port alone.
 
     Args:
-        config: where the bridge is.
-        recorded: asks for the external_ids of all ports that we have made. Called when the rules are known, because
-            ADD makes the port first.
-        deadline: for the bridge.
+        vswitch: knows the ports.
+        config: where the bridge is; without one, all are looked at.
+        deadline: for the bridges.
 
     Raises:
         CniError: as Switch.
     """
-    try:
-        switch = Switch(_socket_path(config, config.bridge), config.bridge, deadline)
-    except UnreachableError:
-        return
-    try:
-        owners = switch.keys(_COOKIE_TAG << 48, _TAG_MASK).keys()
-        kept = {cookie(name_of(ids)) for ids in recorded() if tells_attachment(ids)} if owners else set()
-        for owner in owners - kept:
-            log.info(f"removing the OpenFlow rules with cookie {owner:#x}: their port is gone")
-            switch.remove(owner)
-    finally:
-        switch.close()
+    for bridge in [config.bridge] if config.bridge else vswitch.bridge_names():
+        try:
+            switch = Switch(_socket_path(config, bridge), bridge, deadline)
+        except UnreachableError:
+            continue
+        try:
+            owners = switch.keys(_COOKIE_TAG << 48, _TAG_MASK).keys()
+            # Only now, because ADD makes the port first.
+            for owner in owners - _cookies(vswitch) if owners else ():
+                log.info(f"removing the OpenFlow rules with cookie {owner:#x}: their port is gone")
+                switch.remove(owner)
+        finally:
+            switch.close()
+
+
+def _cookies(vswitch: Vswitch) -> set[int]:
+    """Those that rules of the ports can have: by what is recorded, and by their names, if that was edited."""
+    found = set()
+    for name, recorded in vswitch.port_records():
+        if is_port_name(name) and all(digit in "0123456789abcdef" for digit in name[3:]):
+            found.add(cookie(name))
+        if tells_attachment(recorded):
+            found.add(cookie(name_of(recorded)))
+    return found

@@ -17,6 +17,11 @@ _USERSPACE_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio")
 _LONGEST = 4096  # of what is read of a file
 
 
+def is_function(address: str, root: str = SYSFS) -> bool:
+    """Whether a PCI device is a VF."""
+    return bool(_target(f"{root}/bus/pci/devices/{address}/physfn"))
+
+
 class Function:
     """A VF, and what belongs to it. Looking it up changes nothing.
 

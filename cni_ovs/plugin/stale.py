@@ -13,6 +13,7 @@ import time
 
 from . import at_work, devices, log
 from . import attachment as attachments
+from .delete import remove_rules
 from .forms import tells_attachment
 from .netlink import Netlink
 from .netns import is_gone
@@ -88,10 +89,7 @@ def _sweep(
             ipam.run("DEL", invocation, config, deadline, instead=attachments.variables(recorded))
         devices.remove_files(port.name, recorded)
         vswitch.remove([port])
-        if attachments.FLOWS in recorded:
-            from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
-
-            spoofing.remove(recorded, config, deadline)
+        remove_rules(vswitch, [port], config, deadline)
 
 
 def wait_for_end(vswitch: Vswitch, ports: list[Port], deadline: Deadline) -> None:

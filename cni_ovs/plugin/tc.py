@@ -66,6 +66,7 @@ def shape(netlink: Netlink, index: int, rate: int, burst: int, queue: int) -> No
         burst: bytes that may be sent at once after a pause.
         queue: bytes that may wait; what is beyond is dropped.
     """
+    burst, queue = min(burst, _MOST_U32), min(queue, _MOST_U32)
     parameters = _rate(rate) + _rate(0) + _struct.pack("=III", queue, 0, 0)
     options = attribute(_TCA_TBF_PARMS, parameters)
     options += attribute(_TCA_TBF_RATE64, _struct.pack("=Q", rate)) + u32(_TCA_TBF_BURST, burst)
@@ -90,11 +91,20 @@ def redirect_received(netlink: Netlink, index: int, to: int) -> None:
 
 def shaped_rate(netlink: Netlink, index: int) -> int | None:
     """The rate of `shape` that a device has, in bytes per second; None if it has none."""
+    return _root(netlink, index)[1]
+
+
+def root_kind(netlink: Netlink, index: int) -> str | None:
+    """The kind of queueing discipline through which a device sends ("htb"); None if there is no such device."""
+    return _root(netlink, index)[0]
+
+
+def _root(netlink: Netlink, index: int) -> tuple[str | None, int | None]:
     for reply in netlink.request(_RTM_GETQDISC, DUMP, _MESSAGE.pack(AF_UNSPEC, index, 0, 0, 0)):
-        owner, parent, rate = understood(_parse_qdisc, reply)
+        owner, parent, kind, rate = understood(_parse_qdisc, reply)
         if owner == index and parent == _ROOT:
-            return rate
-    return None
+            return kind, rate
+    return None, None
 
 
 def _add_qdisc(netlink: Netlink, index: int, kind: str, parent: int, handle: int, options: bytes = b"") -> None:
@@ -107,13 +117,14 @@ def _rate(rate: int) -> bytes:
     return _RATE.pack(0, _LINKLAYER_ETHERNET, 0, 0, 0, min(rate, _MOST_U32))
 
 
-def _parse_qdisc(body: bytes) -> tuple[int, int, int | None]:
-    """The index of the device, the parent, and the rate if it is a token bucket filter."""
+def _parse_qdisc(body: bytes) -> tuple[int, int, str, int | None]:
+    """The index of the device, the parent, the kind, and the rate if it is a token bucket filter."""
     _, owner, _, parent, _ = _MESSAGE.unpack_from(body)
     values = dict(attributes(body[_MESSAGE.size :]))
-    if values.get(_TCA_KIND) != b"tbf\0":
-        return owner, parent, None
+    kind = values[_TCA_KIND].rstrip(b"\0").decode()
+    if kind != "tbf":
+        return owner, parent, kind, None
     options = dict(attributes(values[_TCA_OPTIONS]))
     if _TCA_TBF_RATE64 in options:
-        return owner, parent, int(_struct.unpack("=Q", options[_TCA_TBF_RATE64])[0])
-    return owner, parent, int(_RATE.unpack_from(options[_TCA_TBF_PARMS])[-1])
+        return owner, parent, kind, int(_struct.unpack("=Q", options[_TCA_TBF_RATE64])[0])
+    return owner, parent, kind, int(_RATE.unpack_from(options[_TCA_TBF_PARMS])[-1])

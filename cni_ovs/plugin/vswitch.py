@@ -5,7 +5,7 @@ How it is said is ovsdb.py's business.
 
 from __future__ import annotations
 
-from .attachment import RATE_LIMITER, identity_of, is_port_name
+from .attachment import QOS_ROW, RATE_LIMITER, identity_of, is_port_name
 from .errors import BRIDGE_NOT_FOUND, CniError
 from .forms import is_integer
 from .ovsdb import (
@@ -133,6 +133,16 @@ class Vswitch:
         """Wait until a port is gone, or the time is over."""
         this = [["_uuid", "==", ["uuid", port.uuid]]]
         self._succeeds(wait("Port", this, "!=", {"name": port.name}, self._milliseconds(deadline)))
+
+    def port_records(self) -> list[tuple[str, dict[str, str]]]:
+        """Name and external_ids of every port."""
+        (ports,) = self._transact(select("Port", [], ["name", "external_ids"]))
+        return [(row["name"], dict(row["external_ids"][1])) for row in ports]
+
+    def bridge_names(self) -> list[str]:
+        """The names of all bridges."""
+        (bridges,) = self._transact(select("Bridge", [], ["name"]))
+        return [row["name"] for row in bridges]
 
     def ports_of_network(self, owner_and_network: dict[str, str]) -> list[Port]:
         """Every port whose external_ids include these."""
@@ -313,8 +323,8 @@ def _replace_ids(table: str, where: list[Any], external_ids: dict[str, str]) -> 
 
 def _delete_limits(ports: list[Port]) -> list[dict[str, Any]]:
     """The operations that delete what only ports refer to and would stay (RFC 7047 section 3.2, isRoot)."""
-    limited = [port.external_ids for port in ports if RATE_LIMITER in port.external_ids]
-    return [operation for recorded in limited for operation in delete_limits(identity_of(recorded))]
+    limited = [port.external_ids for port in ports if port.external_ids.get(RATE_LIMITER) == QOS_ROW]
+    return [operation for identity in map(identity_of, limited) if identity for operation in delete_limits(identity)]
 
 
 def delete_limits(identity: dict[str, str]) -> list[dict[str, Any]]:

@@ -221,3 +221,68 @@ def test_no_limits_are_none(node: Node, bandwidth: object) -> None:
     pod = node.attached(bandwidth=bandwidth)
     assert set(pod.sandbox.links()) == {"lo", pod.ifname}
     assert "contRateLimiter" not in node.port(pod)["external_ids"]
+
+
+def foreign_limits(node: Node, external_ids: dict[str, str]) -> None:
+    """Somebody else's QoS and Queue rows, with these external_ids."""
+    ids = ["map", [list(pair) for pair in external_ids.items()]]
+    for table, more in (("QoS", {"type": "linux-htb"}), ("Queue", {})):
+        node.openvswitch.transact({"op": "insert", "table": table, "row": {"external_ids": ids, **more}})
+
+
+@pytest.mark.parametrize("recorded", ["ifb", "qos", "x"])
+def test_a_port_whose_record_is_damaged_does_not_take_the_limits_of_others_with_it(node: Node, recorded: str) -> None:
+    foreign_limits(node, {"owner": "somebody"})
+    pod = node.attached()
+    vsctl, name = node.openvswitch.vsctl, node.port(pod)["name"]
+    vsctl("clear", "port", name, "external_ids", "--", "set", "port", name, f"external_ids:contRateLimiter={recorded}")
+    pod.delete().silent()
+    assert [row["external_ids"] for row in node.openvswitch.rows("QoS")] == [{"owner": "somebody"}]
+    node.openvswitch.vsctl("--all", "destroy", "QoS", "--", "--all", "destroy", "Queue")
+
+
+def test_gc_leaves_limits_alone_that_do_not_say_whose_they_are(node: Node) -> None:
+    pod = node.attached()
+    whose = node.port(pod)["external_ids"]
+    foreign_limits(node, {"owner": "cni-ovs", "contNetwork": whose["contNetwork"]})
+    foreign_limits(node, whose)
+    kept = [{"containerID": pod.container_id, "ifname": pod.ifname}]
+    pod.gc(**{"cni.dev/valid-attachments": kept}).silent()
+    assert len(node.openvswitch.rows("QoS")) == len(node.openvswitch.rows("Queue")) == 2
+    pod.delete().silent()
+
+
+@pytest.mark.userspace
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_container_that_gives_the_name_of_its_limiter_away_does_not_hold_up_del(node: Node, kind: str) -> None:
+    pod = limited(node, kind, ingressRate=MEGA)
+    (ifb,) = shaped(pod)
+    pod.sandbox.ip("link", "delete", ifb)
+    pod.sandbox.ip("link", "property", "add", "dev", "lo", "altname", ifb)
+    pod.delete().silent()
+    node.assert_nothing_left()
+
+
+@pytest.mark.userspace
+def test_what_is_recorded_removes_no_device_of_the_host(node: Node) -> None:
+    pod = limited(node, "veth", ingressRate=MEGA)
+    name = node.port(pod)["name"]
+    node.host.ip("link", "add", f"ifb{name[3:]}", "type", "ifb")
+    node.openvswitch.vsctl("set", "port", name, f"external_ids:contNetns=/run/netns/{node.host.name}")
+    pod.delete().silent()
+    assert f"ifb{name[3:]}" in node.host.links()
+    node.host.ip("link", "delete", f"ifb{name[3:]}")
+
+
+@pytest.mark.userspace
+def test_the_highest_rate_is_one(node: Node) -> None:
+    pod = limited(node, "veth", ingressRate=10**15, egressRate=10**15)
+    pod.check().silent()
+    pod.delete().silent()
+    node.assert_nothing_left()
+
+
+@pytest.mark.parametrize("bandwidth", [{"egressrates": MEGA}, {"ingresRate": MEGA}, [], False, 0])
+def test_a_mistyped_limit_is_no_silence(node: Node, bandwidth: object) -> None:
+    pod = node.attachment(bandwidth=bandwidth)
+    assert "ingressRate, ingressBurst, egressRate, egressBurst" in pod.add().error(7)["msg"]

@@ -7,6 +7,7 @@ import shlex
 import signal
 import statistics
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,11 @@ def solicitation(source: str, target: str, *link: bytes) -> bytes:
     return icmpv6(source, 135, bytes(4) + ip(target) + b"".join(b"\1\1" + mac for mac in link))
 
 
+def hop_by_hop(packet: bytes) -> bytes:
+    """The same with a header for options (RFC 8200 section 4.3) and without a length: receivers go by the frame's."""
+    return packet[:4] + b"\0\0\0" + packet[7:40] + b"\x3a\0\1\4\0\0\0\0" + packet[40:]
+
+
 def link_local(mac: bytes) -> str:
     """The address that the kernel makes of a MAC."""
     return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]))
@@ -148,6 +154,13 @@ FORGED: dict[str, tuple[Callable[[Me], bytes], tuple[str, ...]]] = {
         lambda me: ethernet(me.mac, IPV6, solicitation("::", OTHER_IPV6)),
         ("ip",),
     ),
+    "advertisement in a packet without a length": (
+        lambda me: ethernet(me.mac, IPV6, hop_by_hop(advertisement(me.six, OTHER_IPV6, OTHER_MAC))),
+        ("mac", "ip"),
+    ),
+    "ARP of IEEE 802": (lambda me: ethernet(me.mac, ARP, b"\0\6" + arp(me.mac, OTHER_IPV4)[2:]), ("mac", "ip")),
+    "router advertisement": (lambda me: ethernet(me.mac, IPV6, icmpv6(me.local, 134, bytes(12))), ("ip",)),
+    "redirect": (lambda me: ethernet(me.mac, IPV6, icmpv6(me.local, 137, bytes(36))), ("ip",)),
     "neither IP nor ARP": (lambda me: ethernet(me.mac, LLDP, b"x" * 50), ("ip",)),
 }
 TRUE: dict[str, Callable[[Me], bytes]] = {
@@ -252,6 +265,101 @@ def test_containers_that_are_checked_reach_each_other_at_once(node: Node, kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_nothing_forged_leaves_a_running_container_while_it_is_attached_and_detached(node: Node, kind: str) -> None:
+    """The container sets its end up by itself, as soon as that is there, and sends all the time."""
+    receiver = node.attached()
+    pod = node.attachment(
+        interface_type=kind, ipam=node.host_local("10.77.0.0/24"), macspoofchk=True, ipspoofchk=True, timeout=5
+    )
+    frame = ethernet(OTHER_MAC, IPV4, ipv4(OTHER_IPV4))
+    sending = pod.sandbox.start("python3", "-c", SEND_ALWAYS, frame.hex())
+    try:
+        with captured(receiver.sandbox, receiver.ifname, node.folder) as capture:
+            for _ in range(4):
+                pod.add().ok()
+                pod.delete().silent()
+            node.openvswitch.ovsdb_server.freeze()
+            failing = pod.start("ADD")
+            time.sleep(0.5)
+            node.openvswitch.ovsdb_server.thaw()
+            failing.wait(timeout=15)
+            pod.delete().silent()
+            time.sleep(0.2)
+            assert frame not in capture.raw()
+            unchecked = node.attachment(sandbox=pod.sandbox, interface_type=kind)
+            unchecked.add().ok()
+            wait_for("without the keys it arrives", lambda: frame in capture.raw())
+            unchecked.delete().silent()
+    finally:
+        sending.kill()
+        sending.communicate(timeout=5)
+
+
+SEND_ALWAYS = """import fcntl, os, socket, struct, sys
+frame = bytes.fromhex(sys.argv[1])
+control = socket.socket()
+while True:
+    for index, name in socket.if_nameindex():
+        if name == "lo":
+            continue
+        try:
+            fcntl.ioctl(control, 0x8914, struct.pack("16sH14x", name.encode(), 0x1043))
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+                out.bind((name, 0))
+                for _ in range(20):
+                    out.send(frame)
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_while_an_add_is_undone_nothing_forged_leaves_the_port(node: Node, kind: str) -> None:
+    receiver, ipam = node.attached(), node.scripted_ipam()
+    pod = node.attachment(
+        cniVersion="1.0.0",
+        interface_type=kind,
+        ipam=ipam.config,
+        cni_path=str(ipam.folder),
+        macspoofchk=True,
+        timeout=4,
+    )
+    stop = f"kill -STOP {node.openvswitch.ovsdb_server.pid}"
+    ipam.act(ADD=f"sleep 0.5; {stop}; exit 1")
+    frame = ethernet(OTHER_MAC, IPV4, ipv4(OTHER_IPV4))
+    sending = pod.sandbox.start("python3", "-c", SEND_ALWAYS, frame.hex())
+    try:
+        with captured(receiver.sandbox, receiver.ifname, node.folder) as capture:
+            pod.add().error()
+            time.sleep(0.5)
+            node.openvswitch.ovsdb_server.thaw()
+            pod.delete().silent()
+            assert frame not in capture.raw()
+    finally:
+        node.openvswitch.ovsdb_server.thaw()
+        sending.kill()
+        sending.communicate(timeout=5)
+    assert without_rules(node)
+    node.assert_nothing_left(keep=[receiver])
+
+
+def test_a_hung_ovs_vswitchd_does_not_keep_del_from_returning_the_address(node: Node) -> None:
+    pod = checked(node, "mac", "ip")
+    pod.config["timeout"] = 4
+    node.openvswitch.ovs_vswitchd.freeze()
+    try:
+        outcome = pod.delete()
+        outcome.error(11)
+        assert outcome.seconds < 5
+        assert node.addresses_given_out() == [] and node.ports() == []
+    finally:
+        node.openvswitch.ovs_vswitchd.thaw()
+    pod.delete().silent()
+    assert without_rules(node)
+    node.assert_nothing_left()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rules_of_others_hold_for_what_passes(node: Node, kind: str) -> None:
     one, other = checked(node, "mac", "ip", kind=kind), checked(node, kind=kind)
     socket = f"unix:{node.openvswitch.folder}/{node.bridge}.mgmt"
@@ -346,6 +454,27 @@ def test_gc_removes_rules_with_their_ports_and_those_whose_port_somebody_else_ha
     ours = {f"0xc142{node.port(kept)['name'].removeprefix('cni')}"}
     assert {line.split("cookie=")[1][:18] for line in rules(node)} == ours
     assert stale.container_id not in {port["external_ids"]["contID"] for port in node.ports()}
+
+
+def test_gc_keeps_the_rules_of_a_port_whose_record_was_edited(node: Node) -> None:
+    pod = checked(node, "mac", "ip")
+    before = len(rules(node))
+    node.openvswitch.vsctl("remove", "port", node.port(pod)["name"], "external_ids", "contIface")
+    pod.gc(**{"cni.dev/valid-attachments": []}).silent()
+    assert len(rules(node)) == before
+
+
+def test_rules_that_a_port_has_left_behind_do_not_cut_off_the_next_one_with_its_number(node: Node) -> None:
+    one = node.attached(ipam=node.host_local("10.77.0.0/24"), macspoofchk=True, ofport_request=77)
+    node.openvswitch.vsctl("del-port", node.port(one)["name"])
+    node.host.run("ip", "link", "delete", one.container_interface["name"], check=False)
+    other = node.attached(ipam=node.host_local("10.77.0.0/24"), macspoofchk=True, ofport_request=77)
+    third = node.attached(ipam=node.host_local("10.77.0.0/24"))
+    assert node.interface(other)["ofport"] == 77
+    assert other.sandbox.pings(third.addresses[0])
+    other.check().silent()
+    one.delete().silent()
+    other.check().silent()
 
 
 def test_a_stale_port_is_swept_with_its_rules(node: Node) -> None:

@@ -386,7 +386,9 @@ class Kernel:
             raise netlink.KernelError(ENODEV, "No such device")
         return link
 
-    def create_veth(self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None) -> None:
+    def create_veth(
+        self, name: str, peer: str, peer_netns: int, mtu: int | None, peer_mac: bytes | None, *, up: bool = True
+    ) -> None:
         """As Netlink.create_veth."""
         machine = world().machine
         if name in machine.host.links or peer in machine.inside.links:
@@ -451,6 +453,9 @@ class Kernel:
 
 class Sandbox:
     """As netns.Namespace, for the one container."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def __init__(self, path: str) -> None:
         """Only one path is a namespace."""

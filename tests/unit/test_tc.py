@@ -37,6 +37,13 @@ def test_the_rate_of_a_device_is_read() -> None:
         assert tc.shaped_rate(kernel, 7) is None
 
 
+def test_the_kind_of_a_device_is_read() -> None:
+    with KernelsWord(message(NEWQDISC, qdisc("htb")), end()) as kernel:
+        assert tc.root_kind(kernel, 7) == "htb"
+    with KernelsWord(message(NEWQDISC, qdisc("htb", index=8)), end()) as kernel:
+        assert tc.root_kind(kernel, 7) is None
+
+
 def test_a_rate_beyond_32_bits_is_read() -> None:
     with KernelsWord(message(NEWQDISC, qdisc(rate=0xFFFFFFFF, wide=125_000_000_000)), end()) as kernel:
         assert tc.shaped_rate(kernel, 7) == 125_000_000_000

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
                 CniError: NAME_TAKEN, when CNI_IFNAME exists in the sandbox; KERNEL_REFUSED.
             """
 
+        def mac(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> bytes:
+            """The MAC that the container's end will have, when Open vSwitch has taken the port and before `connect`."""
+
         def connect(
             self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig
         ) -> Ends | None:

@@ -47,16 +47,15 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
         raise taken(attachment)
 
 
+def mac(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> bytes:
+    """What is configured, or what Open vSwitch has chosen."""
+    return config.mac or _on_host(host, attachment).mac
+
+
 def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
     """Move the device into the sandbox, and give it its alternative name, MAC and MTU."""
     name = attachment.port_name
-    link = host.link(name)
-    if link is None:
-        raise CniError(
-            KERNEL_REFUSED,
-            f"Open vSwitch made port {name!r}, but there is no such interface in this network namespace",
-            "the plugin must run in the network namespace that ovs-vswitchd runs in",
-        )
+    link = _on_host(host, attachment)
     try:
         host.move(link.index, sandbox.fd)
         # Its index may have changed: it was perhaps taken there.
@@ -73,6 +72,18 @@ def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: N
         raise CniError(
             KERNEL_REFUSED, f"port {name!r} cannot become {attachment.ifname!r} in the sandbox: {error.strerror}"
         ) from error
+
+
+def _on_host(host: Netlink, attachment: Attachment) -> Link:
+    name = attachment.port_name
+    link = host.link(name)
+    if link is None:
+        raise CniError(
+            KERNEL_REFUSED,
+            f"Open vSwitch made port {name!r}, but there is no such interface in this network namespace",
+            "the plugin must run in the network namespace that ovs-vswitchd runs in",
+        )
+    return link
 
 
 def bring_up(host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:

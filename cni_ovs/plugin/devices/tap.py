@@ -8,7 +8,7 @@ net/openvswitch/dp_notify.c).
 from __future__ import annotations
 
 from . import refuse_kernel_datapath
-from .internal import COLUMNS, IS_GIVEN_BACK, MADE_BY_OPEN_VSWITCH, bring_up, columns, connect, create, destroy
+from .internal import COLUMNS, IS_GIVEN_BACK, MADE_BY_OPEN_VSWITCH, bring_up, columns, connect, create, destroy, mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "connect",
     "create",
     "destroy",
+    "mac",
     "prepare",
 ]
 

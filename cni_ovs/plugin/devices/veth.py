@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..attachment import Attachment
     from ..config import NetworkConfig
     from ..deadline import Deadline
+    from ..netlink import Link
     from ..netns import Namespace
 
 MADE_BY_OPEN_VSWITCH = False
@@ -67,7 +68,9 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
 def _create_pair(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> None:
     name = attachment.port_name
     try:
-        host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac)
+        # Nothing that a container sends passes before `bring_up` if it is to be checked: then this end is down.
+        up = not config.checks_spoofing
+        host.create_veth(name, attachment.ifname, sandbox.fd, config.mtu, config.mac, up=up)
     except KernelError:
         raise  # the kernel has refused, and nothing is made
     except OSError:
@@ -87,6 +90,11 @@ def _keep_without_address(host: Netlink, name: str) -> None:
         log.debug(f"{name!r} has no IPv6: the kernel has none, or the MTU is below 1280")
 
 
+def mac(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> bytes:
+    """That which the container's end has."""
+    return _inner(sandbox, attachment).mac
+
+
 def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
     """Nothing is left to bring anywhere; returns both ends."""
     # Nor does the host's end take an address from a container's advertisements. None comes before the other end is up.
@@ -95,10 +103,16 @@ def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: N
     except OSError as error:
         log.debug(f"accept_ra of {attachment.port_name!r} cannot be switched off: {error.strerror}")
     outer = host.link(attachment.port_name)
-    inner = sandbox.netlink.link(attachment.ifname)
-    if outer is None or inner is None:
+    if outer is None:
+        raise CniError(KERNEL_REFUSED, f"interface {attachment.port_name!r} vanished while it was being attached")
+    return Ends(outer, _inner(sandbox, attachment))
+
+
+def _inner(sandbox: Namespace, attachment: Attachment) -> Link:
+    link = sandbox.netlink.link(attachment.ifname)
+    if link is None:
         raise CniError(KERNEL_REFUSED, f"interface {attachment.ifname!r} vanished while it was being attached")
-    return Ends(outer, inner)
+    return link
 
 
 def bring_up(host: Netlink, sandbox: Namespace, ends: Ends, deadline: Deadline) -> None:

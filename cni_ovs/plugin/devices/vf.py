@@ -11,7 +11,7 @@ from errno import EAFNOSUPPORT, EEXIST
 from .. import attachment as attachments
 from .. import log, sriov
 from ..errors import INVALID_CONFIG, KERNEL_REFUSED, CniError
-from ..inet import format_mac
+from ..inet import format_mac, parse_mac
 from ..netlink import WATCH_LINKS, KernelError, Link, Netlink
 from ..netns import write_sysctl
 from ..ovsdb import select
@@ -92,6 +92,10 @@ class VirtualFunction:
         }
         name = function.interface()
         if name is None:
+            if config.checks_spoofing:
+                from .. import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
+
+                raise spoofing.no_mac(config)
             if config.mac is not None:
                 raise CniError(
                     INVALID_CONFIG,
@@ -111,6 +115,10 @@ class VirtualFunction:
             if link.kind:
                 recorded["contVfKind"] = link.kind
         attachment.external_ids |= recorded
+
+    def mac(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> bytes:
+        """What is configured, or what it has."""
+        return config.mac or parse_mac(attachment.external_ids["contVfMac"])
 
     def connect(self, host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends:
         """Set the representor up, and bring the VF into the sandbox, with its name, MAC and MTU."""

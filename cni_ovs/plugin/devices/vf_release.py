@@ -8,7 +8,7 @@ address.
 from __future__ import annotations
 
 import posix
-from errno import EAGAIN, EEXIST, EINTR, ENOBUFS, ENOMEM
+from errno import EEXIST
 
 from .. import attachment as attachments
 from .. import log, sriov
@@ -17,13 +17,14 @@ from ..errors import CniError
 from ..forms import ifname_problem, pci_address
 from ..inet import format_mac, parse_mac
 from ..netlink import WATCH_LINKS, KernelError, Link, Netlink
-from ..netns import OWN, Namespace
+from ..netns import OWN, SHORTAGE, open_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..deadline import Deadline
+    from ..netns import Namespace
     from ..vswitch import Vswitch
 
 # How long the kernel may take to give back the VF of a namespace that has just been deleted.
@@ -31,7 +32,7 @@ _RETURN_SECONDS = 3.0
 # How long ovs-vswitchd may take to notice that a representor is down; when it is not running, it does not matter.
 _NOTICE_SECONDS = 0.3
 _TRIES = 3
-_PASSING = (EAGAIN, EINTR, ENOBUFS, ENOMEM)
+_LOOPBACK = 1  # the index of `lo` in every namespace
 _ANY_NAME = "dev%d"  # the kernel's own pattern for an interface that comes back from a namespace
 
 
@@ -66,8 +67,12 @@ def give_back(
 def _restore(host: Netlink, recorded: dict[str, str], sandbox: Namespace | None, deadline: Deadline) -> None:
     link = on_host(host, recorded)
     if link is None:
-        sandbox = sandbox or _open(recorded.get("contNetns", ""))
-        if sandbox is None or not _move_back(sandbox, recorded):
+        opened = None if sandbox else open_if_there(recorded.get("contNetns", ""))
+        sandbox = sandbox or opened
+        moved = sandbox is not None and _move_back(sandbox, recorded)
+        if opened is not None:
+            opened.close()
+        if not moved:
             # Open vSwitch has half of the time, and needs some of it afterwards.
             patience = deadline.shorter(min(_RETURN_SECONDS, deadline.remaining() / 4))
             _wait_for_return(host, recorded, patience, deadline)
@@ -76,16 +81,6 @@ def _restore(host: Netlink, recorded: dict[str, str], sandbox: Namespace | None,
         log.warning(f"VF {recorded[attachments.DEVICE]} is not there any more")
     else:
         _reset(host, link, recorded["contVfName"], recorded.get("contVfMac"), recorded.get("contVfMtu"))
-
-
-def _open(path: str) -> Namespace | None:
-    """The namespace of a path; None if there is none any more."""
-    try:
-        return Namespace(path)
-    except CniError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _PASSING:
-            raise
-        return None
 
 
 def _set_down(vswitch: Vswitch, host: Netlink, index: int, deadline: Deadline) -> None:
@@ -114,7 +109,7 @@ def _is_known(recorded: dict[str, str]) -> bool:
         address = pci_address(recorded.get(attachments.DEVICE, ""))
     except ValueError:
         address = None
-    if address is None or ifname_problem(name):
+    if address is None or ifname_problem(name) or not (sriov.is_function(address) or not sriov.exists(address)):
         log.warning("what is recorded of a VF makes no sense; it is left where it is")
         return False
     return True
@@ -123,9 +118,10 @@ def _is_known(recorded: dict[str, str]) -> bool:
 def is_it(link: Link, address: str, kind: str) -> bool:
     """Whether an interface is that of the VF; a container may have made another one of that name.
 
-    The kernel tells by its parent, since Linux 5.14. Of hardware it tells no kind, and nobody can make such a device.
+    The kernel tells by its parent, since Linux 5.14. Of hardware it tells no kind, and nobody can make such a device;
+    but every namespace has `lo`.
     """
-    return link.parent in ("", address) and link.kind == kind
+    return link.index != _LOOPBACK and link.parent in ("", address) and link.kind == kind
 
 
 def on_host(host: Netlink, recorded: dict[str, str]) -> Link | None:
@@ -205,7 +201,7 @@ def _reset(host: Netlink, link: Link, name: str | None, mac: str | None, mtu: st
         try:
             step()
         except (KernelError, ValueError) as error:
-            if isinstance(error, KernelError) and error.errno in _PASSING:
+            if isinstance(error, KernelError) and error.errno in SHORTAGE:
                 raise
             log.warning(f"interface {link.name!r} does not become what it was: {error}")
 

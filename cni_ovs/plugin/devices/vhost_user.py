@@ -202,6 +202,11 @@ def create(host: Netlink, sandbox: Namespace, attachment: Attachment, config: Ne
         raise CniError(NAME_TAKEN, f"{path!r}, where the socket of the port should be, is something else")
 
 
+def mac(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> bytes:
+    """Only the program knows it, so config.py has refused what would need it."""
+    raise RuntimeError("no MAC")
+
+
 def connect(host: Netlink, sandbox: Namespace, attachment: Attachment, config: NetworkConfig) -> Ends | None:
     """See that the socket is there that ovs-vswitchd serves, and write the device-information file."""
     this, path = _of(config), attachment.external_ids[SOCKET]
