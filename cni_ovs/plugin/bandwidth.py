@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from .netns import Namespace
 
 _LOWEST, _HIGHEST = 1000, 10**15  # as Kubernetes takes them
-# From here on a burst is none: containerd gives 2^32 - 1, CRI-O eight times as much and older kubelets something like
-# it where the user has named only a rate. With that, 512 MB would pass at once.
+# From here on a burst is none: containerd gives 2^32 - 1 where the user has named only a rate (its toCNIBandWidth). So
+# 512 MB would pass at once.
 _UNLIMITED_BURST = (1 << 31) - 1
 # A burst that nobody has named: what passes in this time. A timer of the kernel may be that late (HZ=250).
 _SHAPING_SECONDS = 0.004
