@@ -98,9 +98,10 @@ def read(value: Any) -> Bandwidth | None:
 def _limit(keys: dict[str, Any], rate_key: str, burst_key: str) -> Limit | None:
     rate, burst = (keys.get(key.lower()) or 0 for key in (rate_key, burst_key))
     if not is_integer(rate) or not (rate == 0 or _LOWEST <= rate <= _HIGHEST):
-        raise ValueError(f"{rate_key!r}: {shown(rate)}: must be a number of bits per second, {_LOWEST} to {_HIGHEST}")
+        form = f"must be an integer of bits per second, {_LOWEST} to {_HIGHEST}, or 0 for no limit"
+        raise ValueError(f"{rate_key!r}: {shown(rate)}: {form} (10 Mbit/s is 10000000)")
     if not is_integer(burst) or burst < 0:
-        raise ValueError(f"{burst_key!r}: {shown(burst)}: must be a number of bits")
+        raise ValueError(f"{burst_key!r}: {shown(burst)}: must be an integer of bits")
     if rate:
         return Limit(rate, burst if 0 < burst < _UNLIMITED_BURST else None)
     if burst:

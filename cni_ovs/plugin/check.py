@@ -62,6 +62,8 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
     if container is not None and config.checks_spoofing:
         from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
+        has_controller, fail_mode = vswitch.control_of(config.bridge)
+        spoofing.refuse(config, has_controller=has_controller, fail_mode=fail_mode, code=CHECK_FAILED)
         ours = [ip for ip in previous.ips if ip.get("interface") == index]
         spoofing.Guard(config, attachment, state.ofport or 0, container.mac).check(ours, deadline)
     if config.bandwidth is not None:

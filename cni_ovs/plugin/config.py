@@ -388,16 +388,22 @@ def _first(convert: Callable[[Any], T], *places: tuple[str, int, Any]) -> T | No
     return None
 
 
+def _spoofing_keys(config: NetworkConfig) -> str:
+    return " and ".join(repr(key) for key in ("macspoofchk", "ipspoofchk") if getattr(config, key))
+
+
 def _refuse_unchecked(config: NetworkConfig) -> None:
     """Refuse what makes it impossible to check what a container sends."""
     if config.ipspoofchk and config.ipam_type is None:
-        raise CniError(INVALID_CONFIG, "'ipspoofchk' needs 'ipam': without addresses nothing could pass")
+        hint = "set 'ipam', or 'macspoofchk' alone"
+        raise CniError(INVALID_CONFIG, "'ipspoofchk' needs 'ipam': without addresses nothing could pass", hint)
     if config.vhost_user is not None:
-        what = f"'macspoofchk' and 'ipspoofchk' do not go with 'interface_type' {config.interface_type!r}"
+        what = f"{_spoofing_keys(config)} cannot be used with 'interface_type' {config.interface_type!r}"
         raise CniError(INVALID_CONFIG, what, "only the program knows the MAC of such a port")
     if not config.socket_file.startswith("unix:"):
-        keys = "'macspoofchk' and 'ipspoofchk' need"
-        what = f"{keys} Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
+        what = (
+            f"{_spoofing_keys(config)} needs Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
+        )
         raise CniError(INVALID_CONFIG, what, "OpenFlow rules are set over a socket beside that of ovsdb-server")
 
 
@@ -450,6 +456,9 @@ def _report_unknown(values: dict[str, Any]) -> list[str]:
     unknown = [key for key in values if key.lower() not in known and not key.startswith("cni.dev/")]
     if not unknown:
         return []
+    for key in unknown:
+        if "spoof" in key.lower():  # ignored, it would leave a container unchecked that somebody wants checked
+            raise CniError(INVALID_CONFIG, f"unknown key {key!r}: there are 'macspoofchk' and 'ipspoofchk'")
     from .spelling import nearest  # noqa: PLC0415 - start-up time, for a mistake that is rare
 
     found = []

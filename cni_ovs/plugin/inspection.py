@@ -70,6 +70,11 @@ class Inspection(Vswitch):
         ids, options = (dict(row[column][1]) for column in ("external_ids", "options"))
         return PortState(port, bridge, optional(row["ofport"]), optional(row["error"]), ids, options)
 
+    def control_of(self, bridge: str) -> tuple[bool, str | None]:
+        """Whether a bridge has a controller, and its fail_mode."""
+        (rows,) = self._transact(select("Bridge", [["name", "==", bridge]], ["controller", "fail_mode"]))
+        return (bool(references(rows[0]["controller"])), optional(rows[0]["fail_mode"])) if rows else (False, None)
+
     def external_ids(self) -> dict[str, str]:
         """Those of the Open_vSwitch row."""
         (rows,) = self._transact(select("Open_vSwitch", [], ["external_ids"]))

@@ -51,20 +51,21 @@ def _socket_path(config: NetworkConfig, bridge: str) -> str:
     return f"{config.socket_file.removeprefix('unix:').rpartition('/')[0]}/{bridge}.mgmt"
 
 
-def refuse(config: NetworkConfig, *, has_controller: bool, fail_mode: str | None) -> None:
+def refuse(config: NetworkConfig, *, has_controller: bool, fail_mode: str | None, code: int = INVALID_CONFIG) -> None:
     """Refuse a bridge whose rules are another's business.
 
     Args:
         config: the network's.
         has_controller, fail_mode: of the bridge.
+        code: of the error.
 
     Raises:
-        CniError: INVALID_CONFIG.
+        CniError: with this code.
     """
     if has_controller or fail_mode == "secure":
         reason = "has a controller" if has_controller else "has fail_mode=secure"
         raise CniError(
-            INVALID_CONFIG,
+            code,
             f"{_keys(config)} cannot be used: bridge {config.bridge!r} {reason}",
             "whoever controls its OpenFlow rules has to check addresses there, and may remove the rules of others",
         )
@@ -148,7 +149,7 @@ class Guard:
             CHECK_FAILED,
             f"OpenFlow rules with cookie {ours:#x} on bridge {bridge!r} differ: {len(wanted - found)} of"
             f" {len(wanted)} are missing, and {len(found - wanted)} are others",
-            "to mend it: " + "; ".join(commands),
+            "attach the container again, or mend it with these commands: " + "; ".join(commands),
         )
 
     def _add(self, flows: list[Flow], deadline: Deadline, *, afresh: bool = False) -> None:

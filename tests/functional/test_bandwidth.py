@@ -194,7 +194,10 @@ def test_gc_removes_rows_of_limits_whose_port_somebody_else_has_removed(node: No
 @pytest.mark.parametrize(
     ("bandwidth", "said"),
     [
-        ({"ingressRate": 999}, "'ingressRate': 999: must be a number of bits per second, 1000 to 1000000000000000"),
+        (
+            {"ingressRate": 999},
+            "'ingressRate': 999: must be an integer of bits per second, 1000 to 1000000000000000, or 0 for no limit",
+        ),
         ({"egressRate": 10**15 + 1}, "'egressRate'"),
         ({"egressRate": "10M"}, "'egressRate': \"10M\""),
         ({"egressRate": 1e6}, "'egressRate'"),

@@ -56,7 +56,7 @@ EXPECTED = {
         routes={"0.0.0.0/0": "10.101.0.1", "10.200.0.0/16": "10.101.0.254", "::/0": "fd00:101::1"},
     ),
     "internal-port.conflist": Expected(kind="internal", mtu=1400, addresses=("10.102.0.2/24",)),
-    "tap.conflist": Expected(kind="tap", tag=100, mtu=1400, addresses=("10.105.0.2/24", "fd00:105::2/64")),
+    "tap.conflist": Expected(kind="tap", tag=100, mtu=1400, addresses=("10.107.0.2/24", "fd00:107::2/64")),
     "tuning.conflist": Expected(
         addresses=("10.103.0.2/24",),
         sysctls={"net/core/somaxconn": "1024", "net/ipv4/tcp_keepalive_time": "600"},

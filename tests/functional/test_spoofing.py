@@ -388,13 +388,21 @@ def test_check_finds_missing_and_foreign_rules_and_says_how_to_mend_them(
         node.host.run("ovs-ofctl", *damage)
         error = pod.check().error(106)
         assert f"OpenFlow rules with cookie {cookie}" in error["msg"]
-        commands = error["details"].removeprefix("to mend it: ").split("; ")
+        commands = error["details"].partition("commands: ")[2].split("; ")
         for command in commands:
             # As a person would type it, but for the switch, which is where only this test knows it.
             words = [socket if word == node.bridge else word for word in shlex.split(command)]
             node.host.run(*words)
         pod.check().silent()
         assert sorted(line.partition("priority")[2] for line in rules(node)) == before
+
+
+def test_check_says_that_the_bridge_has_got_a_controller(node: Node) -> None:
+    pod = checked(node, "mac")
+    node.openvswitch.vsctl("set-controller", node.bridge, "tcp:127.0.0.1:6653")
+    assert "has a controller" in pod.check().error(106)["msg"]
+    node.openvswitch.vsctl("del-controller", node.bridge)
+    assert "are missing" in pod.check().error(106)["msg"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -532,7 +540,8 @@ def test_a_bridge_that_does_not_speak_openflow_1_3_is_refused_with_a_remedy(node
         ({"ipspoofchk": True}, "'ipspoofchk' needs 'ipam'"),
         ({"macspoofchk": "yes"}, "invalid 'macspoofchk': \"yes\": must be true or false"),
         ({"ipspoofchk": 1}, "invalid 'ipspoofchk': 1: must be true or false"),
-        ({"macspoofchk": True, "socket_file": "tcp:127.0.0.1:6640"}, "need Open vSwitch on this machine"),
+        ({"macspoofchk": True, "socket_file": "tcp:127.0.0.1:6640"}, "needs Open vSwitch on this machine"),
+        ({"macspoofcheck": True}, "unknown key 'macspoofcheck': there are 'macspoofchk' and 'ipspoofchk'"),
     ],
 )
 def test_keys_that_cannot_be_meant_are_refused(node: Node, keys: dict[str, Any], said: str) -> None:

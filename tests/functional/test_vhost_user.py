@@ -324,7 +324,7 @@ def test_the_example_attaches_containers_in_one_folder(dpdk_node: Node) -> None:
     first, second = (_example(node) for _ in range(2))
     for pod in (first, second):
         pod.add().ok()
-    assert [pod.addresses for pod in (first, second)] == [["10.106.0.2"], ["10.106.0.3"]]
+    assert [pod.addresses for pod in (first, second)] == [["10.108.0.2"], ["10.108.0.3"]]
     assert first.container_interface["socketPath"] != second.container_interface["socketPath"]
     assert node.port(first)["tag"] == 100
     for pod in (first, second):
