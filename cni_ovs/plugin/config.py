@@ -113,6 +113,11 @@ class NetworkConfig:
         return self.macspoofchk or self.ipspoofchk
 
     @property
+    def spoofing_keys(self) -> str:
+        """Those of the two keys that are set, for messages."""
+        return " and ".join(repr(key) for key in ("macspoofchk", "ipspoofchk") if getattr(self, key))
+
+    @property
     def valid_attachments(self) -> list[tuple[str, str]] | None:
         """Pairs of container id and interface name that GC keeps, or None when the runtime sent no list.
 
@@ -388,22 +393,16 @@ def _first(convert: Callable[[Any], T], *places: tuple[str, int, Any]) -> T | No
     return None
 
 
-def _spoofing_keys(config: NetworkConfig) -> str:
-    return " and ".join(repr(key) for key in ("macspoofchk", "ipspoofchk") if getattr(config, key))
-
-
 def _refuse_unchecked(config: NetworkConfig) -> None:
     """Refuse what makes it impossible to check what a container sends."""
     if config.ipspoofchk and config.ipam_type is None:
         hint = "set 'ipam', or 'macspoofchk' alone"
         raise CniError(INVALID_CONFIG, "'ipspoofchk' needs 'ipam': without addresses nothing could pass", hint)
     if config.vhost_user is not None:
-        what = f"{_spoofing_keys(config)} cannot be used with 'interface_type' {config.interface_type!r}"
+        what = f"{config.spoofing_keys} cannot be used with 'interface_type' {config.interface_type!r}"
         raise CniError(INVALID_CONFIG, what, "only the program knows the MAC of such a port")
     if not config.socket_file.startswith("unix:"):
-        what = (
-            f"{_spoofing_keys(config)} needs Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
-        )
+        what = f"{config.spoofing_keys} needs Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
         raise CniError(INVALID_CONFIG, what, "OpenFlow rules are set over a socket beside that of ovsdb-server")
 
 

@@ -66,19 +66,15 @@ def refuse(config: NetworkConfig, *, has_controller: bool, fail_mode: str | None
         reason = "has a controller" if has_controller else "has fail_mode=secure"
         raise CniError(
             code,
-            f"{_keys(config)} cannot be used: bridge {config.bridge!r} {reason}",
+            f"{config.spoofing_keys} cannot be used: bridge {config.bridge!r} {reason}",
             "whoever controls its OpenFlow rules has to check addresses there, and may remove the rules of others",
         )
 
 
 def no_mac(config: NetworkConfig) -> CniError:
     """The error for a port at whose other end is a program, whose MAC nobody here knows."""
-    what = f"{_keys(config)} needs a network interface in the container, and this port is a program's"
+    what = f"{config.spoofing_keys} needs a network interface in the container, and this port is a program's"
     return CniError(INVALID_CONFIG, what)
-
-
-def _keys(config: NetworkConfig) -> str:
-    return " and ".join(repr(key) for key in ("macspoofchk", "ipspoofchk") if getattr(config, key))
 
 
 class Guard:

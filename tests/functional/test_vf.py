@@ -43,6 +43,14 @@ def attached(nic: Nic, vf: Vf | None = None, **keys: Any) -> Attachment:
     return pod
 
 
+def put_tap_in_place_of_vf(nic: Nic) -> None:
+    vf = nic.vf
+    nic.host.ip("link", "delete", vf.name)
+    nic.host.ip("link", "add", vf.representor, "mtu", "1500", "type", "veth", "peer", "name", f"{vf.representor}x")
+    nic.node.device(f"{vf.representor}x")
+    nic.host.ip("tuntap", "add", vf.name, "mode", "tap")
+
+
 # ADD, CHECK, DEL
 
 
@@ -254,11 +262,7 @@ def test_what_does_not_go_together_is_refused_and_nothing_is_changed(nic: Nic) -
 @pytest.mark.one_target
 def test_an_mtu_that_the_kernel_refuses_is_told_in_its_words_and_everything_is_given_back(nic: Nic) -> None:
     """A tap takes the VF's place: of a veth the kernel refuses no MTU that the configuration may have."""
-    vf = nic.vf
-    nic.host.ip("link", "delete", vf.name)
-    nic.host.ip("link", "add", vf.representor, "mtu", "1500", "type", "veth", "peer", "name", f"{vf.representor}x")
-    nic.node.device(f"{vf.representor}x")
-    nic.host.ip("tuntap", "add", vf.name, "mode", "tap")
+    put_tap_in_place_of_vf(nic)
     before = nic.state()
     error = pod_of(nic, mtu=65530).add().error(103)
     assert "'mtu' 65530" in error["msg"] and "'deviceID'" in error["msg"], error
@@ -269,11 +273,7 @@ def test_an_mtu_that_the_kernel_refuses_is_told_in_its_words_and_everything_is_g
 @pytest.mark.one_target
 def test_a_vf_that_has_no_carrier_is_attached_all_the_same(nic: Nic) -> None:
     """A tap takes its place, which nobody has opened."""
-    vf = nic.vf
-    nic.host.ip("link", "delete", vf.name)
-    nic.host.ip("link", "add", vf.representor, "mtu", "1500", "type", "veth", "peer", "name", f"{vf.representor}x")
-    nic.node.device(f"{vf.representor}x")
-    nic.host.ip("tuntap", "add", vf.name, "mode", "tap")
+    put_tap_in_place_of_vf(nic)
     before = nic.state()
     pod = pod_of(nic, mtu=1400)
     outcome = pod.add().ok()
