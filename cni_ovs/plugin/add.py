@@ -64,15 +64,21 @@ class _Undo:
                 log.error(f"undoing {what} failed: {error}")
 
 
-def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> dict[str, Any]:
+def run(
+    invocation: Invocation, config: NetworkConfig, deadline: Deadline, given: Result | None = None
+) -> dict[str, Any]:
     """Attach the container; returns the CNI result.
+
+    Args:
+        invocation, config, deadline: the command's.
+        given: addresses and routes that the caller has already, for a configuration without IPAM.
 
     Raises:
         CniError: what went wrong first; everything done before is undone.
     """
     attachment = attachments.of(invocation, config)
     result = _previous_result(config)
-    if needs_address(invocation.version) and config.ipam_type is None:
+    if needs_address(invocation.version) and config.ipam_type is None and given is None:
         raise CniError(
             INVALID_CONFIG,
             f"cniVersion {invocation.version!r} cannot express a result without an address, and 'ipam' is not set",
@@ -85,7 +91,7 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
         sandbox.open_netlink().close()  # says at once that it may not be entered, if so
     sign = at_work.begin(attachment.port_name, deadline)
     try:
-        return _attach(invocation, config, attachment, sandbox, result, sign, deadline)
+        return _attach(invocation, config, attachment, sandbox, result, sign, deadline, given)
     finally:
         if sign is not None:
             at_work.end(sign)
@@ -99,6 +105,7 @@ def _attach(
     result: Result,
     sign: socket | None,
     deadline: Deadline,
+    given: Result | None,
 ) -> dict[str, Any]:
     device, port = devices.of(config.interface_type), attachment
     if config.device_id is not None:
@@ -206,7 +213,9 @@ def _attach(
             delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         _add_interfaces(result, ends, attachment, config)
         if delegate is not None:
-            _add_addresses(result, delegate, sandbox, ends, guard, deadline)
+            given = _addresses(delegate, deadline)
+        if given is not None:
+            _add_addresses(result, given, sandbox, ends, guard, deadline)
         if config.dns:
             result.dns = config.dns
         rendered = render(result, invocation.version)
@@ -386,14 +395,21 @@ def _add_interfaces(result: Result, ends: Ends | None, attachment: Attachment, c
     result.interfaces.append(interface)
 
 
-def _add_addresses(
-    result: Result, delegate: Delegate, sandbox: Namespace, ends: Ends | None, guard: Guard | None, deadline: Deadline
-) -> None:
-    """Wait for the IPAM plugin's answer, put it on the container's end, if that is a device, and into the result."""
-    from . import addresses, ipam  # noqa: PLC0415 - see _start_ipam
+def _addresses(delegate: Delegate, deadline: Deadline) -> Result:
+    """Wait for the IPAM plugin's answer."""
+    from . import ipam  # noqa: PLC0415 - see _start_ipam
 
     answer = ipam.finish_add(delegate, deadline)
     log.debug(f"IPAM plugin {delegate.type!r} gave {', '.join(ip['address'] for ip in answer.ips)}")
+    return answer
+
+
+def _add_addresses(
+    result: Result, answer: Result, sandbox: Namespace, ends: Ends | None, guard: Guard | None, deadline: Deadline
+) -> None:
+    """Put addresses and routes on the container's end, if that is a device, and into the result."""
+    from . import addresses  # noqa: PLC0415 - see _start_ipam
+
     if guard is not None:
         guard.admit(answer.ips, deadline)
     if ends is not None and not ends.is_driven:

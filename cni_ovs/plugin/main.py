@@ -40,7 +40,7 @@ def main() -> None:
     # From here on nothing but the result can reach stdout: whatever writes to file descriptor 1 writes to stderr.
     stdout = posix.dup(1)
     posix.dup2(2, 1)
-    deadline = Deadline(DEFAULT_TIMEOUT, (_stop_on_signals(),))
+    deadline = Deadline(DEFAULT_TIMEOUT, (stop_on_signals(),))
     stdin: list[bytes] = []
 
     def read() -> bytes:
@@ -80,7 +80,7 @@ def _occupy_standard_streams() -> None:
             posix.open("/dev/null", flags)
 
 
-def _stop_on_signals() -> int:
+def stop_on_signals() -> int:
     """Make signals readable from a pipe instead of letting them kill us; returns its read end, for Deadline."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     set_wakeup_fd(write_end, warn_on_full_buffer=False)

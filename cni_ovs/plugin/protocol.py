@@ -98,18 +98,26 @@ def _dispatch(invocation: Invocation, read_config: Callable[[], bytes], deadline
     """The result of a command; None for one that prints nothing."""
     if invocation.command == "VERSION":
         return {"cniVersion": LATEST_VERSION, "supportedVersions": list(SUPPORTED_VERSIONS)}
-    _check_environment(invocation)
-    raw = read_config()
-    values = _decode(raw)
-    _check_name(values)
-    _check_version(invocation, values)
-    lenient = invocation.command in ("DEL", "GC")
-    config = network_config.parse(values, raw, invocation.args, lenient=lenient)
+    check_environment(invocation)
+    config = read(invocation, read_config())
     deadline.limit(config.timeout)
     # DEL removes the port all the same; ipam.py tells it then.
     if config.ipam_type is not None and not invocation.path and invocation.command != "DEL":
         raise missing_variables(["CNI_PATH"])
     return _run(invocation, config, deadline)
+
+
+def read(invocation: Invocation, raw: bytes) -> NetworkConfig:
+    """The network configuration of an invocation, checked; its version becomes that of the invocation.
+
+    Raises:
+        CniError: DECODING_FAILURE, INCOMPATIBLE_VERSION, INVALID_CONFIG.
+    """
+    values = _decode(raw)
+    _check_name(values)
+    _check_version(invocation, values)
+    lenient = invocation.command in ("DEL", "GC")
+    return network_config.parse(values, raw, invocation.args, lenient=lenient)
 
 
 def _run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> dict[str, Any] | None:
@@ -160,7 +168,8 @@ def missing_variables(names: list[str]) -> CniError:
     return CniError(INVALID_ENVIRONMENT, f"required env variables [{','.join(names)}] missing")
 
 
-def _check_environment(invocation: Invocation) -> None:
+def check_environment(invocation: Invocation) -> None:
+    """Raise CniError INVALID_ENVIRONMENT unless everything is there that the command needs, in its form."""
     command = _COMMANDS.get(invocation.command)
     if command is None:
         raise CniError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {invocation.command}")
