@@ -13,7 +13,7 @@ from cni_ovs.plugin.errors import CniError
 from .failure import Failure
 
 # Name: its file in commands/, which is imported when it is needed. In the order in which --help tells of them.
-COMMANDS = ("show",)
+COMMANDS = ("attach", "detach", "reattach", "show")
 
 
 class _Commands(click.Group):

@@ -6,10 +6,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pyroute2 import IPRoute, netns
 
+_EVERYWHERE = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
+_MAIN = 254
+_RTN_UNICAST, _RTPROT_KERNEL = 1, 2
+_IPV6_PRIORITY = 1024  # the kernel gives it to routes without one
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 OWN = "/proc/self/ns/net"
 
@@ -70,6 +75,39 @@ def link(name: str, path: str = OWN) -> Link | None:
     return next((link for link in links(path) if name in link.names), None)
 
 
+@dataclass(frozen=True)
+class Route:
+    """A route through one interface, by itself or by a gateway; `kernel` is one that the kernel has made."""
+
+    destination: str  # as 10.0.0.0/8, also 0.0.0.0/0
+    gateway: str | None
+    index: int  # of the interface
+    table: int
+    scope: int
+    priority: int | None
+    mtu: int | None
+    kernel: bool
+
+
+def routes(path: str = OWN) -> list[Route]:
+    """Every unicast route of a namespace, in all tables, but for those with several gateways."""
+    with connected(path) as netlink:
+        messages = [message for family in _EVERYWHERE for message in netlink.get_routes(family=family)]
+    found = [_route(message) for message in messages if message["type"] == _RTN_UNICAST]
+    return [route for route in found if route is not None]
+
+
+def default_routes(path: str = OWN) -> dict[int, str]:
+    """By version of IP, the default route of a namespace that has no priority of its own, as ip-route(8) has it."""
+    names = {link.index: link.name for link in links(path)}
+    versions = {destination: 4 if family == AF_INET else 6 for family, destination in _EVERYWHERE.items()}
+    return {
+        versions[route.destination]: f"via {route.gateway or 'nothing'} dev {names.get(route.index, '?')}"
+        for route in routes(path)
+        if route.destination in versions and route.table == _MAIN and route.priority in (None, _IPV6_PRIORITY)
+    }
+
+
 def identity(path: str) -> tuple[int, int]:
     """What tells one namespace from another, whatever the path; OSError if there is none."""
     status = os.stat(path)
@@ -89,4 +127,22 @@ def _link(message: Any, addresses: list[str]) -> Link:
         kind=info.get_attr("IFLA_INFO_KIND") if info else None,
         altnames=tuple(value for key, value in (properties["attrs"] if properties else ()) if key == "IFLA_ALT_IFNAME"),
         addresses=addresses,
+    )
+
+
+def _route(message: Any) -> Route | None:
+    index = message.get_attr("RTA_OIF")
+    if index is None:
+        return None
+    destination = message.get_attr("RTA_DST") or _EVERYWHERE[message["family"]].partition("/")[0]
+    metrics = message.get_attr("RTA_METRICS")
+    return Route(
+        destination=f"{destination}/{message['dst_len']}",
+        gateway=message.get_attr("RTA_GATEWAY"),
+        index=index,
+        table=message.get_attr("RTA_TABLE") or message["table"],
+        scope=message["scope"],
+        priority=message.get_attr("RTA_PRIORITY"),
+        mtu=metrics.get_attr("RTAX_MTU") if metrics else None,
+        kernel=message["proto"] == _RTPROT_KERNEL,
     )

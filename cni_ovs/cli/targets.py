@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cni_ovs.plugin.forms import is_identifier
 from cni_ovs.plugin.netns import is_own
 
-from . import kernel
+from . import kernel, runtimes
 from .failure import Failure
+from .runtimes import Container
 
 NAMED = Path("/run/netns")  # where ip-netns(8) keeps namespaces
+_SHORTEST_ID = 3  # so much of a container's id must be given
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Target:
         container_id: CNI_CONTAINERID for what is attached to it; for a bare namespace made from its name.
         name: for people.
         runtime: "docker", "podman", "containerd", "cri"; "process" or "namespace" for what is no container.
+        pod: NAMESPACE/NAME in Kubernetes, else "".
     """
 
     text: str
@@ -31,6 +37,7 @@ class Target:
     container_id: str
     name: str
     runtime: str
+    pod: str = ""
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -39,33 +46,87 @@ class Target:
 
 
 def find(text: str) -> Target:
-    """What is meant.
+    """What is meant: a path, the name of a namespace, the number of a process, or a container's or pod's name or id.
 
     Raises:
         Failure: there is nothing of that name, or more than one.
     """
-    target = _namespace(text) or _process(text)
-    if target is None:
-        raise Failure(f"there is no namespace, process or container {text!r}", "see `cni-ovs show`")
+    target = _namespace(text) or _process(text) or _container(text)
     if is_own(target.netns):
-        raise Failure(f"{text!r} has the network namespace of this host: it is no container's")
+        raise Failure(f"{text!r} has the network namespace of this host", "name a container that has one of its own")
     return target
+
+
+def names() -> list[str]:
+    """Everything on this host that can be a TARGET, for completion."""
+    found = sorted(path.name for path in NAMED.iterdir()) if NAMED.is_dir() else []
+    for container in runtimes.containers().containers:
+        found += container.names or (container.id[:12],)
+        found += [container.pod] if container.is_sandbox else []
+    return found
 
 
 def _namespace(text: str) -> Target | None:
     """A path, or a name of ip-netns(8)."""
-    path = Path(text) if text.startswith("/") else NAMED / text
-    if ("/" in text and not text.startswith("/")) or not path.exists():
+    if not text or "\0" in text or ("/" in text and not text.startswith("/")):
         return None
+    path = Path(text) if text.startswith("/") else NAMED / text
     try:
-        _, inode = kernel.identity(str(path))
+        inode = kernel.identity(str(path))[1]
+    except FileNotFoundError:
+        if text.startswith("/"):
+            raise Failure(f"there is no namespace {text}", "see `ip netns`") from None
+        return None
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}") from error
-    name = path.name if path.parent == NAMED or path.parent.resolve() == NAMED.resolve() else f"netns-{inode}"
-    return Target(text, str(path), name, name, "namespace")
+    is_named = path.parent.resolve() == NAMED.resolve() and is_identifier(path.name)
+    return Target(text, str(path), path.name if is_named else f"netns-{inode}", path.name, "namespace")
 
 
 def _process(text: str) -> Target | None:
     if not text.isascii() or not text.isdigit() or not os.path.exists(f"/proc/{text}"):
         return None
-    return Target(text, f"/proc/{text}/ns/net", f"pid-{text}", f"process {text}", "process")
+    netns = f"/proc/{text}/ns/net"
+    return Target(text, netns, f"netns-{kernel.identity(netns)[1]}", f"process {text}", "process")
+
+
+def _container(text: str) -> Target:
+    answer = runtimes.containers()
+    matching = _matching(text, answer.containers)
+    if not matching:
+        remedy = "; ".join(answer.complaints) or f"running containers: {_listed(answer.containers) or 'none'}"
+        raise Failure(f"there is no namespace, process or running container {text!r}", remedy)
+    # The containers of a pod share its namespace.
+    spaces: dict[tuple[int, int], Container] = {}
+    for container in sorted(matching, key=lambda container: not container.is_sandbox):
+        try:
+            spaces.setdefault(kernel.identity(container.netns), container)
+        except OSError:
+            continue  # it has just ended
+    if not spaces:
+        raise Failure(f"container {text!r} has just ended")
+    if len(spaces) > 1:
+        raise Failure(f"{text!r} is the name of more than one container", f"say which: {_listed(spaces.values())}")
+    (container,) = spaces.values()
+    name = container.pod or (container.names[0] if container.names else container.id[:12])
+    return Target(text, container.netns, container.id, name, container.runtime, container.pod)
+
+
+def _matching(text: str, containers: list[Container]) -> list[Container]:
+    """The containers that are meant: by their id or name, or else by a pod's name, or else by the id's beginning."""
+    ways: tuple[Callable[[Container], bool], ...] = (
+        lambda one: text == one.id or text in one.names,
+        lambda one: text == one.pod or (bool(one.pod) and text == one.pod.partition("/")[2]),
+        lambda one: len(text) >= _SHORTEST_ID and one.id.startswith(text),
+    )
+    for is_meant in ways:
+        found = [one for one in containers if is_meant(one)]
+        if found:
+            return found
+    return []
+
+
+def _listed(containers: Iterable[Container]) -> str:
+    """Containers as a person may name them."""
+    texts = [f"{one.pod or ' '.join(one.names) or 'nameless'} ({one.runtime} {one.id[:12]})" for one in containers]
+    return ", ".join(texts[:_LISTED]) + (f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else "")

@@ -1,0 +1,188 @@
+"""`cni-ovs attach`: another interface for a running container."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import attaching, kernel, options, targets
+from ..failure import Failure
+from ..output import print_json
+from ..recorded import Record
+
+_FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
+_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+@click.command()
+@click.argument("target")
+@click.argument("ifname")
+@click.argument("bridge", required=False)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["veth", "internal", "tap"]),
+    help="Kind of port: veth (a pair, the default), internal or tap (Open vSwitch makes the device).",
+)
+@click.option("--vlan", type=click.IntRange(0, 4094), help="Access VLAN; with --trunk the native VLAN.")
+@click.option("--trunk", metavar="VLANS", help="VLANs of a trunk, such as 10,20-29.")
+@click.option("--ip", "ips", multiple=True, metavar="CIDR", help="Address with prefix length; may be repeated.")
+@click.option(
+    "--gateway", "gateways", multiple=True, metavar="ADDRESS", help="Default route; one for IPv4 and IPv6 each."
+)
+@click.option("--mtu", type=click.IntRange(68, 65535), help="MTU of both ends; the kernel's default without it.")
+@click.option("--mac", help="MAC of the container's end, such as 02:00:00:00:00:0a; a random one without it.")
+@click.option("--from", "source", metavar="CONF", help="Network configuration: a file, or the name of a network.")
+@click.option("--cni-path", default=attaching.PLUGIN_FOLDERS, show_default=True, help="Folders of the IPAM plugins.")
+@options.db
+@options.as_json
+@click.pass_context
+def command(ctx: click.Context, /, target: str, ifname: str, bridge: str | None, **given: Any) -> None:
+    r"""Give the running container TARGET another interface IFNAME, on BRIDGE.
+
+    TARGET is the name or id of a container (Docker, podman, containerd, CRI-O), a pod as NAMESPACE/NAME, the name or
+    path of a network namespace, or the number of a process. Nothing has to be prepared: its namespace need not be
+    visible under /var/run/netns, and nothing is left there.
+
+    It does what the plugin's ADD does: when it returns, packets flow; when it fails, nothing is left. The port knows
+    what it was made with, so that `cni-ovs detach TARGET IFNAME` undoes it, also when the container is gone.
+
+    With --from the interface is made as a network configuration says, its IPAM plugin gives the addresses, and other
+    options come before what it says.
+
+    \b
+    Examples:
+      cni-ovs attach web eth1 br0 --ip 10.1.0.2/24
+      cni-ovs attach web eth1 br0 --vlan 7 --ip 10.7.0.2/24 --gateway 10.7.0.1
+      cni-ovs attach kube-system/dns net1 --from /etc/cni/net.d/10-storage.conflist
+    """
+    config = _config(bridge, given)
+    if ctx.get_parameter_source("db") is not click.core.ParameterSource.DEFAULT or "socket_file" not in config:
+        config["socket_file"] = given["db"]
+    ips, routes = _addresses(given["ips"], given["gateways"])
+    if ips:
+        config.pop("ipam", None)
+    container = targets.find(target)
+    _refuse_second_default(container, routes)
+    result = attaching.attach(container, ifname, Record(config, ips, routes, given["cni_path"]))
+    if given["as_json"]:
+        print_json(result)
+        return
+    click.echo(f"attached {ifname} of {target} to bridge {config['bridge']}")
+    for line in _described(result):
+        click.echo(f"  {line}")
+    click.echo(f"  to undo: cni-ovs detach {target} {ifname}")
+
+
+def _config(bridge: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The network configuration that the options make, perhaps out of one in a file."""
+    if given["source"] is None:
+        if bridge is None:
+            raise click.UsageError("Missing argument 'BRIDGE': it can be left out with --from only.")
+        config: dict[str, Any] = {"cniVersion": "1.1.0", "name": attaching.NETWORK, "type": "ovs"}
+    else:
+        config = _read(given["source"])
+    trunk = None if given["trunk"] is None else _trunk(given["trunk"])
+    wanted = {"bridge": bridge, "interface_type": given["kind"], "trunk": trunk}
+    wanted |= {key: given[key] for key in ("vlan", "mtu")}
+    config |= {key: value for key, value in wanted.items() if value is not None}
+    if given["mac"] is not None:
+        config["runtimeConfig"] = {**(config.get("runtimeConfig") or {}), "mac": given["mac"]}
+    if "bridge" not in config:
+        raise Failure(f"{given['source']} names no bridge", "name one: cni-ovs attach TARGET IFNAME BRIDGE --from CONF")
+    return config
+
+
+def _read(source: str) -> dict[str, Any]:
+    """The configuration of the plugin `ovs` in a file, or in the one that has a network of this name."""
+    if "/" in source or Path(source).exists():
+        return _plugin(Path(source))
+    for folder in map(Path, _FOLDERS):
+        for path in sorted(folder.glob("*.conf*")) if folder.is_dir() else []:
+            try:
+                if json.loads(path.read_bytes()).get("name") == source:
+                    return _plugin(path)
+            except (OSError, ValueError, AttributeError):
+                continue
+    raise Failure(f"there is no file {source!r}, and no network of that name in {' and '.join(_FOLDERS)}")
+
+
+def _plugin(path: Path) -> dict[str, Any]:
+    try:
+        network = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Failure(f"{path} cannot be read: {error}", f"see `cni-ovs validate {path}`") from error
+    chain = network.get("plugins", [network]) if isinstance(network, dict) else []
+    plugins = [plugin for plugin in chain if isinstance(plugin, dict) and plugin.get("type") == "ovs"]
+    if len(plugins) != 1:
+        raise Failure(f"{path} has {len(plugins) or 'no'} plugins of type 'ovs'", f"see `cni-ovs validate {path}`")
+    others = [str(plugin.get("type")) for plugin in chain if plugin is not plugins[0]]
+    if others:
+        click.echo(f"cni-ovs: warning: of the chain in {path} only 'ovs' is run, not {', '.join(others)}", err=True)
+    return {"cniVersion": network.get("cniVersion", "0.1.0"), "name": network.get("name"), **plugins[0]}
+
+
+def _trunk(text: str) -> list[dict[str, int]]:
+    """`10,20-29` in the form of the key `trunk`, which the plugin then checks."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            found.append({"minID": int(first), "maxID": int(last)} if dash else {"id": int(first)})
+        except ValueError:
+            raise click.BadParameter(f"{text!r} must be VLANs such as 10,20-29", param_hint="--trunk") from None
+    return found
+
+
+def _addresses(ips: tuple[str, ...], gateways: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Addresses and default routes in the form of a CNI result."""
+    found: list[dict[str, Any]] = []
+    interfaces = []
+    for text in ips:
+        try:
+            if "/" not in text:
+                raise ValueError("it has no prefix length, as in 10.1.0.2/24")
+            interfaces.append(ipaddress.ip_interface(text))
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: {error}", param_hint="--ip") from error
+        found.append({"address": text})
+    routes: dict[int, dict[str, Any]] = {}
+    for text in gateways:
+        try:
+            gateway = ipaddress.ip_address(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--gateway") from error
+        if gateway.version in routes:
+            raise click.BadParameter(f"{text}: there can be one for each of IPv4 and IPv6", param_hint="--gateway")
+        if not any(gateway in interface.network for interface in interfaces if interface.version == gateway.version):
+            raise click.BadParameter(
+                f"{text} is in the network of no --ip, so it cannot be reached", param_hint="--gateway"
+            )
+        routes[gateway.version] = {"dst": _EVERYWHERE[gateway.version], "gw": text}
+    return found, list(routes.values())
+
+
+def _refuse_second_default(container: targets.Target, routes: list[dict[str, Any]]) -> None:
+    """Refuse a default route that the kernel would not take, because there is one: the plugin would let that pass."""
+    there = kernel.default_routes(container.netns)
+    for route in routes:
+        found = there.get(ipaddress.ip_network(route["dst"]).version)
+        if found is not None:
+            what = f"{container.name} has a default route already: {found}"
+            raise Failure(what, f"leave out --gateway {route['gw']}, or remove that route first")
+
+
+def _described(result: dict[str, Any]) -> list[str]:
+    """A CNI result for people."""
+    inner = next(interface for interface in reversed(result["interfaces"]) if interface.get("sandbox"))
+    lines = [f"MAC {inner['mac']}" + (f", MTU {inner['mtu']}" if "mtu" in inner else "")]
+    addresses = [ip["address"] for ip in result.get("ips", [])]
+    lines.append(f"addresses {', '.join(addresses)}" if addresses else "no addresses: none were asked for")
+    lines += [
+        f"route {route['dst']}" + (f" via {route['gw']}" if "gw" in route else "") for route in result.get("routes", [])
+    ]
+    return lines

@@ -1,0 +1,99 @@
+"""`cni-ovs reattach`: everything that a running container had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cni_ovs.plugin.deadline import Deadline
+from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.inspection import Inspection
+
+from .. import attaching, database, options, reattaching, recorded
+from ..failure import Failure
+from ..output import print_json
+
+_SECONDS = 5.0
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.argument("ifname", required=False)
+@click.option("--all", "everybody", is_flag=True, help="All containers on this host.")
+@click.option("--force", is_flag=True, help="Also what has lost nothing.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be attached anew.")
+@options.db
+@options.as_json
+def command(
+    target: str | None, ifname: str | None, everybody: bool, force: bool, dry_run: bool, db: str, as_json: bool
+) -> None:
+    r"""Attach anew what the running container TARGET has lost.
+
+    On a bridge with the userspace datapath (datapath_type=netdev) internal ports and taps are devices of ovs-vswitchd,
+    and die with it: after its restart the containers have an interface that leads nowhere. This makes each of them
+    anew, with the MAC, addresses and routes that it had; no IPAM plugin is asked. An attachment that has lost nothing
+    is left as it is. TARGET is what it is for `cni-ovs attach`.
+
+    \b
+    Examples:
+      cni-ovs reattach web
+      cni-ovs reattach --all
+    """
+    if (target is None) is not everybody:
+        raise click.UsageError("Name either a container, or --all.")
+    _refuse_without_vswitchd(db)
+    switch = database.read(db)
+    ports = list(switch.attached()) if target is None else attaching.ports_of(switch, target, ifname)
+    done: list[dict[str, Any]] = []
+    failed = 0
+    for bridge, port in ports:
+        entry: dict[str, Any] = {
+            "container": _container(port),
+            "ifname": port.external_ids.get("contIface", ""),
+            "bridge": bridge.name,
+        }
+        try:
+            loss = reattaching.look(bridge, port)
+            entry["lost"] = loss.reason
+            if loss.reason or force:
+                entry["result"] = None if dry_run else reattaching.reattach(loss, db)
+        except (CniError, Failure) as error:
+            failed += 1
+            entry["error"] = error.msg if isinstance(error, CniError) else error.message
+            entry["remedy"] = error.details if isinstance(error, CniError) else error.remedy
+        done.append(entry)
+        if not as_json:
+            _tell(entry, dry_run=dry_run)
+    if as_json:
+        print_json(done)
+    if failed:
+        raise Failure(f"{failed} of {len(done)} could not be attached anew")
+
+
+def _refuse_without_vswitchd(db: str) -> None:
+    """Refuse to detach what could not be attached anew."""
+    inspection = Inspection(db, Deadline(_SECONDS))
+    if not (inspection.is_answering() or (inspection.is_answering() is None and inspection.is_served())):
+        raise Failure("ovs-vswitchd does not answer", "start it: systemctl start openvswitch-switch")
+
+
+def _container(port: database.Port) -> str:
+    """Whose a port is, for people."""
+    ids = port.external_ids
+    pod = f"{ids.get('contPodNamespace', '')}/{ids['contPodName']}" if ids.get("contPodName") else ""
+    return pod or ids.get(recorded.NAME) or ids.get("contID", "")[:12]
+
+
+def _tell(entry: dict[str, Any], *, dry_run: bool) -> None:
+    what = f"{entry['ifname']} of {entry['container']} on bridge {entry['bridge']}"
+    if "error" in entry:
+        click.echo(f"FAILED  {what}: {entry['error']}", err=True)
+        if entry["remedy"]:
+            click.echo(f"  to do: {entry['remedy']}", err=True)
+    elif "result" in entry:
+        click.echo(
+            f"{'would attach' if dry_run else 'attached'} {what} anew" + (f": {entry['lost']}" if entry["lost"] else "")
+        )
+    else:
+        click.echo(f"{what} has lost nothing")
