@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6
 from typing import Any
 
-from pyroute2 import IPRoute, netns
+from pyroute2 import IPRoute
+
+from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.netns import OWN, Namespace
 
 _EVERYWHERE = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
 _MAIN = 254
 _RTN_UNICAST, _RTPROT_KERNEL = 1, 2
 _IPV6_PRIORITY = 1024  # the kernel gives it to routes without one
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-OWN = "/proc/self/ns/net"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,20 @@ class Link:
 
 @contextlib.contextmanager
 def inside(path: str) -> Iterator[None]:
-    """Let this thread work in the network namespace of a path, such as /run/netns/NAME."""
-    netns.pushns(path)
+    """Let this thread work in the network namespace of a path, such as /run/netns/NAME.
+
+    Raises:
+        OSError: there is none, it is no network namespace, or this process may not enter it.
+    """
     try:
-        yield
+        namespace = Namespace(path)
+    except CniError as error:
+        raise error.__cause__ or OSError(str(error)) from None
+    try:
+        with namespace:
+            yield
     finally:
-        netns.popns()
+        namespace.close()
 
 
 @contextlib.contextmanager

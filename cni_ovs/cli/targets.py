@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cni_ovs.plugin.forms import is_identifier
-from cni_ovs.plugin.netns import is_own
+from cni_ovs.plugin.netns import Namespace, is_own
 
 from . import kernel, runtimes
 from .failure import Failure
@@ -50,8 +50,10 @@ def find(text: str) -> Target:
 
     Raises:
         Failure: there is nothing of that name, or more than one.
+        CniError: it is no network namespace, or may not be entered.
     """
     target = _namespace(text) or _process(text) or _container(text)
+    Namespace(target.netns).close()
     if is_own(target.netns):
         raise Failure(f"{text!r} has the network namespace of this host", "name a container that has one of its own")
     return target

@@ -1,0 +1,277 @@
+"""`cni-ovs attach`, `detach` and `reattach`: the code of ADD and DEL, for containers that run already."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.machine import PrivateMounts
+from tests.support import ipam
+from tests.support.cli import Cli
+from tests.support.namespace import Namespace
+from tests.support.node import Node
+from tests.support.plugin import REPOSITORY, Attachment
+from tests.support.processes import run, wait_for
+
+pytestmark = pytest.mark.one_target
+
+KINDS = ["veth", "internal"]
+
+
+@pytest.fixture
+def cli(node: Node) -> Cli:
+    return Cli(node.host, node.openvswitch.remote)
+
+
+def attachment_of(node: Node, sandbox: Namespace, ifname: str = "eth1") -> Attachment:
+    """What a runtime would know of an attachment of the command: to let the plugin itself work on it."""
+    pod = node.attachment(sandbox=sandbox, ifname=ifname, container_id=sandbox.name)
+    pod.config["name"] = "cni-ovs"
+    return pod
+
+
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("tap", marks=pytest.mark.userspace)])
+def test_two_containers_are_attached_reach_each_other_and_are_detached(cli: Cli, node: Node, kind: str) -> None:
+    web, db = node.sandbox(), node.sandbox()
+    printed = cli.run(
+        "attach", web.name, "eth1", node.bridge, "--type", kind, "--ip", "10.1.0.2/24", "--ip", "fd01::2/64"
+    )
+    assert "10.1.0.2/24" in printed.stdout and f"cni-ovs detach {web.name} eth1" in printed.stdout
+    assert printed.stderr == ""
+    cli.run("attach", db.path, "eth1", node.bridge, "--type", kind, "--ip", "10.1.0.3/24", "--ip", "fd01::3/64")
+    for address in ("10.1.0.3", "fd01::3"):
+        assert web.pings(address)
+    assert len(node.ports()) == 2
+    cli.run("detach", web.name, "eth1")
+    cli.run("detach", db.name, "--all")
+    node.assert_nothing_left()
+
+
+def test_what_is_attached_is_what_the_plugin_itself_checks_and_detaches(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    result = cli.json("attach", sandbox.name, "eth1", node.bridge, "--ip", "10.1.0.2/24", "--gateway", "10.1.0.1")
+    assert [ip["address"] for ip in result["ips"]] == ["10.1.0.2/24"]
+    assert sandbox.route("0.0.0.0/0").gateways == ("10.1.0.1",)
+    pod = attachment_of(node, sandbox)
+    pod.result = result
+    pod.check().silent()
+    pod.delete().silent()
+    node.assert_nothing_left()
+
+
+def test_every_option_arrives(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    options = ("--vlan", "5", "--trunk", "10,20-22", "--mtu", "1400", "--mac", "02:00:00:00:00:0a")
+    cli.run("attach", sandbox.name, "eth1", node.bridge, *options)
+    (port,) = node.ports()
+    assert (port["tag"], port["trunks"], port["vlan_mode"]) == (5, [10, 20, 21, 22], "native-untagged")
+    link = sandbox.link("eth1")
+    assert (link.mtu, link.mac) == (1400, "02:00:00:00:00:0a")
+    cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
+def test_a_process_is_a_container_too(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    process = sandbox.start("sleep", "60")
+    cli.run("attach", str(process.pid), "eth1", node.bridge, "--ip", "10.1.0.2/24")
+    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+    cli.run("detach", sandbox.name, "eth1")  # it is the namespace that counts
+    process.kill()
+    process.wait(5)
+    node.assert_nothing_left()
+
+
+def test_a_network_configuration_gives_port_and_address_and_detach_needs_it_no_more(
+    cli: Cli, node: Node, tmp_path: Path
+) -> None:
+    sandbox = node.sandbox()
+    plugin = node.config(cniVersion=None, name=None, ipam=node.host_local("10.9.0.0/24"), vlan=7)
+    network = {"cniVersion": "1.0.0", "name": node.network, "plugins": [plugin, {"type": "tuning"}]}
+    path = tmp_path / "10-net.conflist"
+    path.write_text(json.dumps(network))
+    done = cli.run("attach", sandbox.name, "eth1", "--from", str(path), "--cni-path", ipam.DEBIAN)
+    assert "tuning" in done.stderr
+    (port,) = node.ports()
+    assert (port["tag"], port["external_ids"]["contNetwork"]) == (7, node.network)
+    assert len(node.addresses_given_out()) == 1
+    path.unlink()
+    cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
+def test_an_attachment_is_found_by_name_when_its_container_is_gone(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    cli.run("attach", sandbox.name, "eth1", node.bridge, "--type", "internal")
+    sandbox.delete()
+    assert cli.json("detach", sandbox.name, "eth1")[0]["ifname"] == "eth1"
+    node.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nobody", "eth1", "BRIDGE"), "there is no namespace, process or running container 'nobody'"),
+        (("/proc/self/ns/net", "eth1", "BRIDGE"), "has the network namespace of this host"),
+        (("/etc/passwd", "eth1", "BRIDGE"), "it is no network namespace"),
+        (("SANDBOX", "eth1", "br-missing"), "bridge 'br-missing' does not exist"),
+        (("SANDBOX", "lo", "BRIDGE"), "interface 'lo' exists already"),
+        (("SANDBOX", "a/b", "BRIDGE"), "invalid CNI_IFNAME"),
+        (("SANDBOX", "eth1", "BRIDGE", "--mac", "nonsense"), "invalid 'runtimeConfig.mac'"),
+        (("SANDBOX", "eth1", "BRIDGE", "--trunk", "5000"), "invalid 'trunk'"),
+        (("SANDBOX", "eth1", "--from", "no-such-network"), "no network of that name"),
+    ],
+)
+def test_what_cannot_be_attached_is_told_in_a_line_with_a_remedy_and_nothing_is_left(
+    cli: Cli, node: Node, words: tuple[str, ...], message: str
+) -> None:
+    sandbox = node.sandbox()
+    given = {"SANDBOX": sandbox.name, "BRIDGE": node.bridge}
+    said = cli.fails("attach", *(given.get(word, word) for word in words)).splitlines()
+    assert message in said[0], said
+    assert len(said) <= 2
+    node.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--ip", "10.1.0.2"), "prefix length"),
+        (("--ip", "10.1.0.2/24", "--gateway", "10.2.0.1"), "in the network of no --ip"),
+        (("--ip", "10.1.0.2/24", "--gateway", "10.1.0.1", "--gateway", "10.1.0.3"), "one for each"),
+        (("--trunk", "ten"), "must be VLANs such as"),
+        (("--vlan", "4095"), "4095"),
+    ],
+)
+def test_a_wrong_option_is_a_mistake_of_usage(cli: Cli, node: Node, words: tuple[str, ...], message: str) -> None:
+    assert message in cli.fails("attach", node.sandbox().name, "eth1", node.bridge, *words, code=2)
+
+
+def test_a_second_default_route_is_refused_because_the_kernel_would_not_take_it(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", "10.1.0.2/24", "--gateway", "10.1.0.1")
+    words = ("attach", sandbox.name, "eth2", node.bridge, "--ip", "10.2.0.2/24", "--gateway", "10.2.0.1")
+    assert "has a default route already: via 10.1.0.1" in cli.fails(*words)
+    cli.run("detach", sandbox.name, "--all")
+    node.assert_nothing_left()
+
+
+def test_what_a_runtime_has_attached_is_detached_only_by_force(cli: Cli, node: Node) -> None:
+    pod = node.attached(ifname="eth0")
+    assert "attached by a container runtime" in cli.fails("detach", pod.sandbox.name, "eth0")
+    assert len(node.ports()) == 1
+    cli.run("detach", pod.sandbox.name, "eth0", "--force")
+    node.assert_nothing_left()
+    pod.delete().silent()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_attach_that_is_interrupted_undoes_what_it_has_done(cli: Cli, node: Node, number: signal.Signals) -> None:
+    scripted = node.scripted_ipam(ADD="sleep 30")
+    sandbox = node.sandbox()
+    path = node.folder / "net.conf"
+    path.write_text(json.dumps(node.config(ipam=scripted.config, cniVersion="1.0.0")))
+    words = ("attach", sandbox.name, "eth1", "--from", str(path), "--cni-path", str(scripted.folder))
+    process = subprocess.Popen(
+        cli.command(*words), env=cli.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for("IPAM is asked", lambda: scripted.calls == ["ADD"])
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "stopped by a signal" in said and "Traceback" not in said
+    node.assert_nothing_left()
+
+
+def test_without_open_vswitch_it_says_so(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    for words in (
+        ("attach", sandbox.name, "eth1", node.bridge),
+        ("detach", sandbox.name, "eth1"),
+        ("reattach", "--all"),
+    ):
+        assert "ovsdb-server cannot be reached" in cli.fails(*words, "--db", "/nonexistent/db.sock")
+    node.assert_nothing_left()
+
+
+# After ovs-vswitchd, or a device, was lost
+
+
+@pytest.mark.userspace
+@pytest.mark.parametrize("kind", ["internal", "tap"])
+def test_reattach_brings_back_what_a_restart_of_ovs_vswitchd_took(private_node: Node, kind: str) -> None:
+    node = private_node
+    cli = Cli(node.host, node.openvswitch.remote)
+    peer = node.attached(ipam=ipam.static("10.1.0.9/24", "fd01::9/64"))
+    sandbox = node.sandbox()
+    words = ("--ip", "10.1.0.2/24", "--ip", "fd01::2/64", "--gateway", "10.1.0.1", "--vlan", "0")
+    cli.run("attach", sandbox.name, "eth1", node.bridge, "--type", kind, *words)
+    sandbox.ip("route", "add", "192.0.2.0/24", "via", "10.1.0.7")  # somebody else's
+    before, mac = sandbox.routes(), sandbox.link("eth1").mac
+    assert "has lost nothing" in cli.run("reattach", sandbox.name).stdout
+
+    node.openvswitch.ovs_vswitchd.kill()
+    assert "ovs-vswitchd does not answer" in cli.fails("reattach", sandbox.name)
+    node.openvswitch.start_ovs_vswitchd()
+    assert not sandbox.pings("10.1.0.9", timeout=1)
+    (planned,) = cli.json("reattach", sandbox.name, "--dry-run")
+    assert planned["lost"] and planned["result"] is None
+    (done,) = [entry for entry in cli.json("reattach", "--all") if entry["lost"]]
+    assert done["ifname"] == "eth1"
+    for address in ("10.1.0.9", "fd01::9"):
+        assert sandbox.pings(address)
+    assert sandbox.routes() == before
+    assert sandbox.link("eth1").mac == mac
+    assert node.port(attachment_of(node, sandbox))["tag"] == 0
+    assert all(not entry["lost"] for entry in cli.json("reattach", "--all"))
+    cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left(keep=[peer])
+
+
+def test_reattach_brings_back_a_veth_pair_that_somebody_has_deleted_with_the_address_that_was_recorded(
+    cli: Cli, node: Node
+) -> None:
+    sandbox = node.sandbox()
+    cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", "10.1.0.2/24")
+    (port,) = node.ports()
+    node.host.ip("link", "delete", port["name"])
+    assert "eth1" in cli.run("reattach", sandbox.name, "eth1").stdout
+    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+    cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
+@pytest.fixture
+def machine() -> Iterator[PrivateMounts]:
+    mounts = PrivateMounts("/etc", "/opt", "/var/lib")
+    try:
+        yield mounts
+    finally:
+        mounts.close()
+
+
+@pytest.mark.skipif(not (Path(ipam.TOOLS) / "cnitool").is_file(), reason="no cnitool: build/setup needs Go for it")
+def test_reattach_finds_what_a_runtime_has_attached_in_libcnis_cache(machine: PrivateMounts, node: Node) -> None:
+    cli = Cli(node.host, node.openvswitch.remote, *machine.command()[:-1], "--")
+    networks = node.folder / "net.d"
+    networks.mkdir()
+    config = node.config(ipam=node.host_local("10.9.0.0/24"), cniVersion="1.0.0", vlan=3)
+    (networks / "10-net.conf").write_text(json.dumps(config))
+    sandbox = node.sandbox()
+    variables = {"CNI_PATH": f"{REPOSITORY}/dist:{ipam.DEBIAN}", "NETCONFPATH": str(networks), "PATH": "/usr/bin:/bin"}
+    cnitool = [str(Path(ipam.TOOLS) / "cnitool")]
+    run(node.host.command(*machine.command(*cnitool, "add", node.network, sandbox.path)), env=variables)
+    (port,) = node.ports()
+    address = sandbox.address_texts("eth0")
+    node.host.ip("link", "delete", port["name"])
+    cli.run("reattach", sandbox.name)
+    assert sandbox.address_texts("eth0") == address
+    assert node.ports()[0]["tag"] == 3
+    assert len(node.addresses_given_out()) == 1
+    run(node.host.command(*machine.command(*cnitool, "del", node.network, sandbox.path)), env=variables)
+    node.assert_nothing_left()
