@@ -23,6 +23,12 @@ _CONTAINERD = "/run/containerd/containerd.sock"
 _MOBY = "moby"  # the namespace of containerd that is Docker's
 _POD_NAME, _POD_NAMESPACE = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace"
 _CONTAINER_NAME = "io.kubernetes.container.name"
+# What containerd itself knows, where kubelet has not labelled a pod.
+_ANNOTATIONS = {
+    _POD_NAME: "io.kubernetes.cri.sandbox-name",
+    _POD_NAMESPACE: "io.kubernetes.cri.sandbox-namespace",
+    _CONTAINER_NAME: "io.kubernetes.cri.container-name",
+}
 
 
 # What can come of asking: nobody there, no answer in time, or one of another form.
@@ -131,7 +137,10 @@ def _containerd() -> Iterator[Container]:
         for name, pid, status in (task for task in tasks if len(task) == 3):
             if status == "STOPPED" or pid == "0":
                 continue
-            labels = json.loads(_output(*ctr, "--namespace", namespace, "containers", "info", name)).get("Labels") or {}
+            info = json.loads(_output(*ctr, "--namespace", namespace, "containers", "info", name))
+            labels = info.get("Labels") or {}
+            for key, annotation in _ANNOTATIONS.items():
+                labels.setdefault(key, (info["Spec"].get("annotations") or {}).get(annotation))
             known = tuple(labels[key] for key in ("nerdctl/name", _CONTAINER_NAME) if labels.get(key))
             yield _container("containerd", name, known, labels, int(pid))
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime import image
 from tests.runtime.machine import PrivateMounts, install_plugin
+from tests.support import ipam
 from tests.support.node import Node
 from tests.support.plugin import Json
 from tests.support.processes import alive, run, wait_for
@@ -23,6 +25,8 @@ from tests.support.processes import alive, run, wait_for
 BUSYBOX = Path("/bin/busybox")
 ADDRESS = "/run/containerd/containerd.sock"  # in the private /run; the name of a socket has at most 107 bytes
 NEEDED = ("containerd", "ctr", "runc")
+PAUSE = "localhost/pause:1"  # what keeps the namespaces of a pod
+CRICTL = Path(ipam.TOOLS) / "crictl"
 
 
 class Containerd:
@@ -31,18 +35,24 @@ class Containerd:
     def __init__(self, node: Node, mounts: PrivateMounts, folder: Path) -> None:
         """Starts it; `folder` takes all that it writes."""
         self.node = node
-        self._mounts = mounts
+        self.mounts = mounts
         self.rootfs = folder / "rootfs"
         (self.rootfs / "bin").mkdir(parents=True)
         shutil.copy2(BUSYBOX, self.rootfs / "bin/busybox")
+        self._folder = folder
         self._log = folder / "containerd.log"
         config = folder / "config.toml"
         config.write_text(
             "version = 2\n"
             f'root = "{folder}/root"\n'
             f'state = "{folder}/state"\n'
-            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
             f'[grpc]\naddress = "{ADDRESS}"\n'
+            '[plugins."io.containerd.grpc.v1.cri"]\n'
+            f'sandbox_image = "{PAUSE}"\n'
+            "restrict_oom_score_adj = true\n"
+            "disable_cgroup = true\n"
+            '[plugins."io.containerd.grpc.v1.cri".containerd]\n'
+            'snapshotter = "native"\n'
         )
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -64,17 +74,17 @@ class Containerd:
 
     def network(self, plugin: Json, *cni_path: str) -> None:
         """Makes it the network of all containers; the plugins of the folders are put beside ours."""
-        self._mounts.path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
+        self.mounts.path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
         network = {"cniVersion": "1.0.0", "name": self.node.network, "plugins": [plugin]}
-        self._mounts.path("/etc/cni/net.d/10-network.conflist").write_text(json.dumps(network))
+        self.mounts.path("/etc/cni/net.d/10-network.conflist").write_text(json.dumps(network))
         for folder in cni_path:
             for program in Path(folder).iterdir():
                 if program.is_file():
-                    shutil.copy2(program, self._mounts.path("/opt/cni/bin"))
+                    shutil.copy2(program, self.mounts.path("/opt/cni/bin"))
 
     def command(self, *words: str | Path) -> list[str]:
         """The command line of ctr with these words."""
-        return self.node.host.command(*self._mounts.command("ctr", "--address", ADDRESS, *words))
+        return self.node.host.command(*self.mounts.command("ctr", "--address", ADDRESS, *words))
 
     def ctr(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs ctr to its end."""
@@ -85,6 +95,33 @@ class Containerd:
         # The empty --cgroup: no parent group is left behind on the machine.
         return ("run", "--rm", "--cni", "--cgroup", "", "--rootfs", self.rootfs, name, *argv)
 
+    def start(self, name: str, *argv: str) -> None:
+        """Runs `argv` in a new container that is in no network, in the background."""
+        self.ctr("run", "--detach", "--cgroup", "", "--rootfs", self.rootfs, name, *argv)
+
+    def crictl(self, *words: str | Path, check: bool = True) -> str:
+        """What crictl prints, which speaks CRI as Kubernetes does."""
+        variables = ("env", f"CONTAINER_RUNTIME_ENDPOINT=unix://{ADDRESS}")
+        command = self.node.host.command(*self.mounts.command(*variables, CRICTL, *words))
+        return run(command, check=check).stdout.strip()
+
+    def start_pod(self, namespace: str, name: str) -> str:
+        """Starts a pod with nothing in it, as kubelet does; returns the id of its sandbox."""
+        archive = self._folder / "pause.tar"
+        image.write(archive, PAUSE, "/bin/busybox", "sleep", "600")
+        self.ctr("--namespace", "k8s.io", "images", "import", "--snapshotter", "native", archive)
+        metadata = {"name": name, "namespace": namespace, "uid": "uid-of-pod", "attempt": 0}
+        pod = self._folder / "pod.json"
+        pod.write_text(json.dumps({"metadata": metadata, "log_directory": str(self._folder), "linux": {}}))
+        return self.crictl("runp", pod)
+
+    def remove_pods(self) -> None:
+        """Ends and removes what pods there are."""
+        if CRICTL.is_file():
+            for pod in self.crictl("pods", "--quiet", check=False).split():
+                self.crictl("stopp", pod)
+                self.crictl("rmp", pod)
+
     def remove_containers(self) -> None:
         """Ends and removes what containers there are."""
         for name in self.ctr("containers", "list", "--quiet").stdout.split():
@@ -94,6 +131,7 @@ class Containerd:
     def stop(self) -> None:
         """Ends all containers, then containerd."""
         if alive(self._process.pid):
+            self.remove_pods()
             self.remove_containers()
             self._process.terminate()
         try:

@@ -31,9 +31,9 @@ class Podman:
     """podman on a node, with one network."""
 
     def __init__(self, node: Node, mounts: PrivateMounts, folder: Path) -> None:
-        """`folder` takes all that it writes."""
+        """`folder` takes all that it writes. `environment` lets others start podman on it too."""
         self.node = node
-        self._mounts = mounts
+        self.mounts = mounts
         self._folder = folder
         self._networks = folder / "net.d"
         self._networks.mkdir()
@@ -43,8 +43,8 @@ class Podman:
         self._rootfs = folder / "rootfs"
         (self._rootfs / "bin").mkdir(parents=True)
         shutil.copy2(BUSYBOX, self._rootfs / "bin/busybox")
-        self._settings = folder / "containers.conf"
-        self._settings.write_text(
+        settings = folder / "containers.conf"
+        settings.write_text(
             "[containers]\n"
             # Without CAP_SYS_RESOURCE the limits that podman sets by default cannot be raised.
             'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
@@ -60,6 +60,13 @@ class Podman:
             'tmp_dir = "/run/libpod"\n'
             f'volume_path = "{folder}/volumes"\n'
         )
+        storage = folder / "storage.conf"
+        storage.write_text(f'[storage]\ndriver = "vfs"\nrunroot = "{RUNROOT}"\ngraphroot = "{folder}/root"\n')
+        self.environment = {
+            "CONTAINERS_CONF": str(settings),
+            "CONTAINERS_STORAGE_CONF": str(storage),
+            "TMPDIR": str(folder),
+        }
 
     def network(self, plugin: Json) -> None:
         """Makes it the network of the containers."""
@@ -68,9 +75,8 @@ class Podman:
 
     def command(self, *words: str | Path) -> list[str]:
         """The command line of podman with these words."""
-        storage = ("--root", self._folder / "root", "--runroot", RUNROOT, "--storage-driver", "vfs")
-        variables = ("env", "-i", f"PATH={PATH}", f"CONTAINERS_CONF={self._settings}", f"TMPDIR={self._folder}")
-        return self.node.host.command(*self._mounts.command(*variables, "podman", *storage, *words))
+        variables = [f"{key}={value}" for key, value in {"PATH": PATH, **self.environment}.items()]
+        return self.node.host.command(*self.mounts.command("env", "-i", *variables, "podman", *words))
 
     def run(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs podman to its end."""
@@ -78,8 +84,14 @@ class Podman:
 
     def container(self, name: str, *argv: str) -> tuple[str | Path, ...]:
         """The words with which podman runs `argv` in a new container, in the foreground."""
-        options = ("--rm", "--name", name, "--network", self.node.network, "--cgroup-parent", f"/{self._group}")
-        return ("run", *options, "--rootfs", self._rootfs, *argv)
+        return ("run", "--network", self.node.network, *self._options(name), *argv)
+
+    def start(self, name: str, *argv: str) -> str:
+        """Runs `argv` in a new container without a network, in the background; returns its id."""
+        return self.run("run", "--detach", "--network", "none", *self._options(name), *argv).stdout.strip()
+
+    def _options(self, name: str) -> tuple[str | Path, ...]:
+        return ("--rm", "--name", name, "--cgroup-parent", f"/{self._group}", "--rootfs", self._rootfs)
 
     def stop(self) -> None:
         """Ends and removes all containers, and the control groups."""
