@@ -22,7 +22,7 @@ RUN python3 -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --require-hashes --requirement build/requirements.lock \
     && build/pyinstaller
 COPY . .
-RUN build/binary
+RUN build/binary ovs
 RUN mkdir -p /image/bin /image/opt/cni-ovs \
     && cp /bin/busybox /image/bin/busybox \
     && for applet in $(busybox --list); do [ $applet = busybox ] || ln -s busybox /image/bin/$applet; done \
