@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from cni_ovs.cli.app import app
+import signal
+import sys
 
 
 def main() -> None:
     """Carry out the command line, and end the process with its exit code."""
-    app(prog_name="cni-ovs")
+    # Ctrl-C ends the process without a word until there may be something to undo. Most of the start is this import.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cni_ovs.cli.process import run  # noqa: PLC0415 - see above
+
+    sys.exit(run())
 
 
 if __name__ == "__main__":

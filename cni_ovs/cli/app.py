@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import re
 
 import click
 
 from cni_ovs import __version__
-from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.spelling import nearest
 
-from .failure import Failure
-
-# Name: its file in commands/, which is imported when it is needed. In the order in which --help tells of them.
+# Name: its file in commands/, which is imported when it is needed.
 COMMANDS = ("attach", "detach", "reattach", "show")
+
+# How --help arranges those that there are.
+SECTIONS = {
+    "Attach containers": ("attach", "detach", "reattach"),
+    "See what is there, and what is wrong": ("show", "doctor", "test"),
+    "Write network configurations": ("explain", "validate", "schema", "migrate"),
+    "Clean up": ("gc",),
+    "Set up the shell": ("completion",),
+}
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, and tells of errors that any of them can have."""
+    """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        known = [name for names in SECTIONS.values() for name in names]
+        return sorted(COMMANDS, key=lambda name: known.index(name) if name in known else len(known))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"cni_ovs.cli.commands.{cmd_name}").command
         assert isinstance(command, click.Command)
-        return command
+        return _as_written(command)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CniError as error:
-            raise Failure(error.msg, error.details) from error
-        except PermissionError as error:
-            raise Failure(str(error), "run it as root") from error
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if ctx.resilient_parsing or name in COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        meant = nearest(name, COMMANDS)
+        raise click.UsageError(f"there is no command {name!r}" + (f"; did you mean {meant!r}?" if meant else ""), ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        width = max(map(len, found))
+        left = {name: command for name, command in found.items() if command is not None and not command.hidden}
+        for title, names in {**SECTIONS, "Other": COMMANDS}.items():
+            rows = [
+                (name.ljust(width), left.pop(name).get_short_help_str(formatter.width - width - 4))
+                for name in names
+                if name in left
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _as_written(command: click.Command) -> click.Command:
+    r"""The command with click's mark for what is not to be wrapped: a raw docstring has two characters there, \b."""
+    command.help = re.sub(r"^( *)\\b$", "\\1\b", command.help or "", flags=re.MULTILINE)
+    return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,3 +82,6 @@ def app() -> None:
       cni-ovs doctor               what is wrong, and what to do
       cni-ovs attach web eth1 br0  another interface for the container "web"
     """
+
+
+_as_written(app)

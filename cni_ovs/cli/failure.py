@@ -13,14 +13,23 @@ class Failure(click.ClickException):
     Args:
         message: what is wrong, with its value; one line.
         remedy: what to do, in one line; "" where the message says it.
+        command: whose message it is.
     """
 
-    def __init__(self, message: str, remedy: str = "") -> None:
+    def __init__(self, message: str, remedy: str = "", *, command: str = "cni-ovs") -> None:
         super().__init__(message)
         self.remedy = remedy
+        self.command = command
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it to stderr."""
-        click.echo(f"cni-ovs: {self.message}", file=file, err=file is None)
+        click.echo(f"{self.command}: {one_line(self.message)}", file=file, err=file is None)
         if self.remedy:
-            click.echo(f"  to do: {self.remedy}", file=file, err=file is None)
+            click.echo(f"  to do: {one_line(self.remedy)}", file=file, err=file is None)
+
+
+def one_line(text: str) -> str:
+    """A text that may be anybody's, in one line and with escapes for what would be an order to the terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in " ".join(text.split())
+    )
