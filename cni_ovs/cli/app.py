@@ -11,7 +11,8 @@ from cni_ovs import __version__
 from cni_ovs.plugin.spelling import nearest
 
 # Name: its file in commands/, which is imported when it is needed.
-COMMANDS = ("attach", "detach", "reattach", "show")
+# Name: its file in commands/, which is imported when it is needed.
+COMMANDS = ("attach", "detach", "reattach", "show", "completion")
 
 # How --help arranges those that there are.
 SECTIONS = {

@@ -1,11 +1,87 @@
-"""Options that several commands have, each with the same meaning everywhere."""
+"""Options that several commands have, each with the same meaning everywhere, and types of arguments that are names.
+
+A type says what a shell may offer for a name that is being typed (`cni-ovs completion`). It takes any name.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import click
+from click.shell_completion import CompletionItem
 
 from cni_ovs.plugin import forms
 from cni_ovs.plugin.config import DEFAULT_SOCKET
+
+from . import candidates
+
+# A shell puts what it is offered into the line as it is, and a name in a database may be anything: so nothing is
+# offered that means something to a shell, or would be taken for an option.
+_HARMLESS = re.compile(r"[\w./][\w./@%+:-]*", re.ASCII)
+_MOST = 1000
+
+
+class _Name(click.types.StringParamType):
+    """A name, of which a shell offers those that are there. A subclass says which."""
+
+    def names(self, ctx: click.Context) -> Iterable[str]:
+        """All names that there are, in any order; whatever it raises means none."""
+        raise NotImplementedError
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What may be meant; process.py sees to the time that it takes."""
+        try:
+            names = set(self.names(ctx))
+        except Exception:  # noqa: BLE001 - a line that is being typed is no place for a message
+            return []
+        offered = sorted(name for name in names if name.startswith(incomplete) and _HARMLESS.fullmatch(name))
+        return [CompletionItem(name) for name in offered[:_MOST]]
+
+
+class BridgeName(_Name):
+    """The name of a bridge."""
+
+    name = "bridge"
+
+    def names(self, ctx: click.Context) -> Iterable[str]:
+        """Those of Open vSwitch."""
+        return candidates.bridges(_database_of(ctx))
+
+
+class TargetName(_Name):
+    """What to attach something to; see targets.py."""
+
+    name = "target"
+
+    def names(self, ctx: click.Context) -> Iterable[str]:
+        """Those that have names."""
+        return candidates.targets()
+
+
+class InterfaceName(_Name):
+    """The name of an interface that a container has from us. The argument `target`, if there is one, says whose."""
+
+    name = "interface"
+
+    def names(self, ctx: click.Context) -> Iterable[str]:
+        """Those of the target, or of all containers."""
+        return candidates.interfaces(_database_of(ctx), str(ctx.params.get("target") or ""))
+
+
+class NetworkName(_Name):
+    """The name of a network, as in the `name` of its configuration."""
+
+    name = "network"
+
+    def names(self, ctx: click.Context) -> Iterable[str]:
+        """Those that something is attached to."""
+        return candidates.networks(_database_of(ctx))
+
+
+def _database_of(ctx: click.Context) -> str:
+    """What --db says, if the command has that and it is right."""
+    return str(ctx.params.get("db") or DEFAULT_SOCKET)
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> str:

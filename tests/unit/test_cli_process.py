@@ -203,3 +203,33 @@ def test_json_is_json_in_any_locale() -> None:
         code, stdout, stderr = run("output.print_json({'a': '\\xe9\\u2026\\U0001f600\\ud800'})", env=env)
         assert (code, stderr) == (0, "")
         assert json.loads(stdout) == {"a": "\xe9\u2026\U0001f600\ud800"}
+
+
+def test_a_shell_gets_no_answer_rather_than_a_late_one() -> None:
+    program = """\
+import sys, time
+import click
+from cni_ovs.cli import process
+
+@click.command()
+@click.argument("name", shell_complete=lambda *_: time.sleep(20))
+def command(name):
+    pass
+
+sys.exit(process.run(command))
+"""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "PYTHONPATH": str(REPOSITORY),
+            "_CNI_OVS_COMPLETE": "bash_complete",
+            "COMP_WORDS": "cni-ovs ",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert time.monotonic() - begin < 3
+    assert (done.stdout, done.stderr) == (b"", b"")
