@@ -24,7 +24,7 @@ def command(context: click.Context, shell: str) -> None:
     fish  cni-ovs completion fish > /etc/fish/completions/cni-ovs.fish
 
     \b
-    For the bash at hand alone:
+    In the bash that you are in, at once:
       eval "$(cni-ovs completion bash)"
 
     bash looks there if the package bash-completion is installed.
