@@ -21,6 +21,4 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """Print one JSON value, indented, with its keys in their order."""
-    # What the stream cannot carry becomes an escape of JSON's, of which those of process.py are not all.
-    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    click.echo(json.dumps(value, indent=2, ensure_ascii=not unicode))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
+import json
 import os
 import select
 import signal
@@ -154,8 +156,15 @@ def _complete(stream: IO[str] | None, number: int, mode: str) -> IO[str]:
     if stream is None:  # it was closed
         return open(number, mode, closefd=False, encoding="utf-8")
     if mode == "w" and isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+        codecs.register_error("json", _escape)
+        stream.reconfigure(errors="json")
     return stream
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a stream cannot carry: the escapes of JSON, for that is what may be printed."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _forget_the_bootloader() -> None:
