@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cni_ovs.cli.app import COMMANDS
 from tests.runtime.machine import PrivateMounts
 from tests.support import ipam
 from tests.support.openvswitch import PrivateOpenVSwitch
@@ -20,12 +21,25 @@ PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "conf/README.md", *(REPOS
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:ovs-vsctl |ethtool |build/)[^`]*)`")
 
+COMMAND = REPOSITORY / "docs/command.md"
+PROGRAM = REPOSITORY / "dist/cni-ovs"
+EXIT_CODE = re.compile("# exits with ([0-9]+)")
+
 # Commands that other tests run (or, as build/test, that run this one).
-ELSEWHERE = {"build/demo", "build/test", "build/bench", "build/fuzz", "build/binary", "build/cni-ovs-install", "build/"}
+ELSEWHERE = {
+    *("build/demo", "build/test", "build/bench", "build/fuzz", "build/manual", "build/cni-ovs-install", "build/"),
+    *("build/binary", "build/binary ovs", "build/binary cni-ovs"),
+}
 
 
 def blocks() -> list[str]:
     return [block for page in PAGES for block in BLOCK.findall(page.read_text())]
+
+
+def of_the_command() -> tuple[list[str], list[str]]:
+    """The blocks for the operator's command, in their order: those of its page, and those of the README."""
+    readme = BLOCK.findall((REPOSITORY / "README.md").read_text())
+    return BLOCK.findall(COMMAND.read_text()), [block for block in readme if block.startswith("cni-ovs ")]
 
 
 def inline() -> list[str]:
@@ -78,8 +92,61 @@ def test_the_thirty_seconds_with_cnitool_attach_and_detach_a_container(
 
 
 def test_every_block_of_commands_is_run_by_a_test() -> None:
-    unknown = [block for block in blocks() if "cnitool" not in block and block.strip() not in ELSEWHERE]
+    page, readme = of_the_command()
+    unknown = [
+        block
+        for block in blocks()
+        if "cnitool" not in block and block.strip() not in ELSEWHERE and block not in page + readme
+    ]
     assert unknown == []
+
+
+@pytest.fixture
+def node_of_an_operator(private_openvswitch: PrivateOpenVSwitch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """A node with the plugin, a bridge br0, and the namespaces web and db; what types a block of commands there."""
+    mounts = PrivateMounts("/opt", "/etc", "/var/lib", "/run", "/usr/local")
+    environment = {"PATH": PATH, "OVS_RUNDIR": str(private_openvswitch.folder), "TMPDIR": str(tmp_path)}
+
+    def type_block(block: str) -> None:
+        script = f"set -ex\ncd {REPOSITORY}\n{block}"
+        command = private_openvswitch.namespace.command(*mounts.command("sh", "-c", script))
+        done = run(command, env=environment, check=False, timeout=60)
+        expected = EXIT_CODE.search(block)
+        assert done.returncode == (int(expected[1]) if expected else 0), f"{block}\n{done.stdout}{done.stderr}"
+
+    try:
+        private_openvswitch.add_bridge("br0")
+        type_block(
+            "mkdir -p /run/openvswitch /run/netns; mount -t tmpfs tmpfs /run/netns\n"
+            f"ln -s {private_openvswitch.socket} /run/openvswitch/db.sock\n"
+            "build/cni-ovs-install /opt/cni/bin\n"
+            "ip netns add web; ip -n web link set lo up; ip netns add db; ip -n db link set lo up\n"
+        )
+        yield type_block
+    finally:
+        mounts.close()
+    assert list(tmp_path.glob("_MEI*")) == []
+
+
+@pytest.mark.timeout(300)  # dozens of commands, each in the one file that unpacks itself
+def test_what_the_page_of_the_command_tells_to_type_does_what_it_says(
+    node_of_an_operator: Callable[[str], None],
+) -> None:
+    found, _ = of_the_command()
+    assert found
+    for block in found:
+        node_of_an_operator(block)
+
+
+def test_the_examples_of_the_command_in_the_readme_do_what_they_say(
+    node_of_an_operator: Callable[[str], None],
+) -> None:
+    _, [block] = of_the_command()
+    names = set(re.findall("^cni-ovs ([a-z]+)", block, re.MULTILINE))
+    assert len(names) == 3
+    if not names <= set(COMMANDS):
+        pytest.skip(f"there is not yet: {', '.join(sorted(names - set(COMMANDS)))}")
+    node_of_an_operator(f"install {PROGRAM} /usr/local/bin/cni-ovs\n{block}")
 
 
 def test_the_demonstration_attaches_connects_and_leaves_nothing() -> None:
