@@ -19,9 +19,9 @@ _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", type=options.TargetName())
 @click.argument("ifname")
-@click.argument("bridge", required=False)
+@click.argument("bridge", type=options.BridgeName(), required=False)
 @click.option(
     "--type",
     "kind",
@@ -58,7 +58,7 @@ def command(ctx: click.Context, /, target: str, ifname: str, bridge: str | None,
     Examples:
       cni-ovs attach web eth1 br0 --ip 10.1.0.2/24
       cni-ovs attach web eth1 br0 --vlan 7 --ip 10.7.0.2/24 --gateway 10.7.0.1
-      cni-ovs attach kube-system/dns net1 --from /etc/cni/net.d/10-storage.conflist
+      cni-ovs attach kube-system/dns net1 --from storage
     """
     config = _config(bridge, given)
     if ctx.get_parameter_source("db") is not click.core.ParameterSource.DEFAULT or "socket_file" not in config:

@@ -10,8 +10,8 @@ from ..output import print_json
 
 
 @click.command()
-@click.argument("target")
-@click.argument("ifname", required=False)
+@click.argument("target", type=options.TargetName())
+@click.argument("ifname", type=options.InterfaceName(), required=False)
 @click.option("--all", "everything", is_flag=True, help="All that `cni-ovs attach` has attached to TARGET.")
 @click.option("--force", is_flag=True, help="Also what a container runtime has attached.")
 @options.db

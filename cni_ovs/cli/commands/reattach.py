@@ -18,8 +18,8 @@ _SECONDS = 5.0
 
 
 @click.command()
-@click.argument("target", required=False)
-@click.argument("ifname", required=False)
+@click.argument("target", type=options.TargetName(), required=False)
+@click.argument("ifname", type=options.InterfaceName(), required=False)
 @click.option("--all", "everybody", is_flag=True, help="All containers on this host.")
 @click.option("--force", is_flag=True, help="Also what has lost nothing.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be attached anew.")
