@@ -62,11 +62,13 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else _FAILED if error.code else 0
+        return _tell(Failure(error.code)) if isinstance(error.code, str) else error.code or 0
     if isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt):  # of a question
         error = error.__context__
     if isinstance(error, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # see _take_interrupts
+        if sys.stderr.isatty():
+            click.echo(err=True)  # The terminal has written ^C, and the shell goes on behind it.
         return _INTERRUPTED
     if isinstance(error, click.Abort):
         return _tell(Failure("not confirmed"))

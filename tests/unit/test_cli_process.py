@@ -90,6 +90,10 @@ def test_a_command_may_choose_its_exit_code(body: str, code: int) -> None:
     assert run(body) == (code, "", "")
 
 
+def test_a_text_to_exit_with_is_a_failure() -> None:
+    assert run("sys.exit('gone')") == (1, "", "cni-ovs: gone\n")
+
+
 def test_a_defect_is_one_line_with_its_place_and_what_to_report() -> None:
     code, stdout, stderr = run("{}['ports']")
     assert (code, stdout) == (1, "")
