@@ -32,6 +32,7 @@ def page() -> str:
 
 def escaped(text: str) -> str:
     """A text as it is to be printed: no character of it means anything to roff, and `words` are bold."""
+    text = text.replace("…", "...")  # which not every terminal has
     text = text.replace("\\", r"\e").replace("-", r"\-").replace('"', r"\(dq")
     text = re.sub("`([^`]+)`", r"\\fB\1\\fR", text)
     return re.sub(r"^([.'])", r"\\&\1", text, flags=re.MULTILINE)

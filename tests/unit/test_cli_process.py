@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -34,7 +35,12 @@ sys.exit(process.run(command))
 
 
 def start(
-    body: str, *words: str, frozen: bool = False, shell: str = "", env: dict[str, str] | None = None
+    body: str,
+    *words: str,
+    frozen: bool = False,
+    shell: str = "",
+    env: dict[str, str] | None = None,
+    pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[str]:
     """Starts such a program; `shell` is what a shell says behind it, as `>/dev/full`."""
     program = PROGRAM.format(body=textwrap.indent(body, "    "), frozen=frozen)
@@ -46,6 +52,7 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         errors="surrogateescape",
+        pass_fds=pass_fds,
     )
 
 
@@ -151,6 +158,23 @@ def test_a_terminal_that_lacks_a_character_gets_its_number() -> None:
 
 def test_without_a_locale_utf_8_is_printed() -> None:
     assert run("print('\\u2026')", env={"LANG": "C"}) == (0, "\u2026\n", "")
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals_that_have_them_and_people_who_want_them(
+    variables: dict[str, str], coloured: bool
+) -> None:
+    body = "output.console().print('worded', style='red')"
+    env = {"TERM": "xterm", **variables}
+    assert run(body, env=env)[1] == "worded\n"  # a pipe
+    master, slave = pty.openpty()
+    with start(body, shell=f">/dev/fd/{slave}", env=env, pass_fds=(slave,)) as process:
+        assert process.wait(20) == 0
+    os.close(slave)
+    printed = os.read(master, 100).decode()
+    os.close(master)
+    assert "worded" in printed
+    assert ("\x1b[31m" in printed) == coloured
 
 
 @pytest.mark.parametrize("times", [1, 2])
