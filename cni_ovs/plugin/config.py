@@ -10,37 +10,71 @@ import posix
 
 from . import forms, log
 from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
-from .inet import parse_mac
 from .jsontext import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, TypeAlias
 
     from .bandwidth import Bandwidth
     from .devices.vhost_user import VhostUser
     from .mirrors import Wanted
     from .vlans import Vlans
 
-    T = TypeVar("T")
+    Form: TypeAlias = Callable[[Any], Any]  # takes a value of JSON; see forms.py
 
 DEFAULT_SOCKET = "unix:/var/run/openvswitch/db.sock"
 DEFAULT_TIMEOUT = 30.0
 
-# Every key that means something here, and those of the CNI specification that do not concern us.
-_KNOWN = frozenset(
-    {
-        *("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities"),
-        *("bridge", "interface_type", "vlan", "trunk", "vlan_mode", "cvlans", "mtu", "ofport_request"),
-        *("deviceID", "sharedDir", "external_ids", "ipam", "dns", "bandwidth", "macspoofchk", "ipspoofchk"),
-        *("configuration_path",),
-        *("socket_file", "timeout", "link_state_check_retries", "link_state_check_interval", "log_file", "log_level"),
-    }
-)
-MIRROR_TYPES = ("ovs-mirror-producer", "ovs-mirror-consumer")  # with the key `mirrors` besides (mirrors.py)
-# What others call ours, or where it is with us.
-_CALLED_ELSEWHERE = {"tag": "vlan", "trunks": "trunk", "mac": "runtimeConfig.mac", "ovnport": "args.cni.ovnPort"}
+# Every key that means something here, or to the CNI specification, and the form of its value. Whoever reads a key, or
+# describes it, has it from here. A form is a function in forms.py, or in another file, which only some configurations
+# need; `find_form` finds it. Of integers it is the limits too, and whether 0 means none. All of it is constant, because
+# it is made at every start.
+KEYS: dict[str, str | tuple[str | int, ...]] = {
+    "cniVersion": "anything",  # protocol.py looks at it
+    "name": "anything",  # so it does
+    "type": "anything",
+    "args": "anything",
+    "runtimeConfig": "anything",
+    "capabilities": "anything",
+    "prevResult": "mapping",
+    "bridge": "bridge",
+    "interface_type": "interface_type",
+    "sharedDir": "devices.vhost_user.socket_folder",
+    "vlan": ("integer", 0, 4094),
+    "trunk": "vlans.parse_ids",
+    "vlan_mode": "vlans.parse_mode",
+    "cvlans": "vlans.parse_ids",
+    "deviceID": "pci_address",
+    "mtu": ("integer", 68, 65535, True),
+    "ofport_request": ("integer", 1, 65279, True),
+    "external_ids": "external_ids",
+    "bandwidth": "bandwidth.read",
+    "macspoofchk": "boolean",
+    "ipspoofchk": "boolean",
+    "ipam": "mapping",
+    "dns": "mapping",
+    "socket_file": "socket_file",
+    "configuration_path": "flat_file",
+    "timeout": "timeout",
+    "link_state_check_retries": ("integer", 0, 1_000_000),
+    "link_state_check_interval": ("integer", 0, 3_600_000),
+    "log_file": "log_file",
+    "log_level": "log_level",
+}
+# The same for keys of objects that are values.
+INSIDE = {
+    "ipam.type": "ipam_type",
+    "runtimeConfig.mac": "mac",
+    "runtimeConfig.bandwidth": "bandwidth.read",
+    "runtimeConfig.CNIDeviceInfoFile": "flat_file",
+    "args.cni.mac": "mac",
+    "args.cni.ovnPort": "text",
+}
+# The types of plugin that have the key `mirrors` besides, and its form there.
+MIRRORS = {"ovs-mirror-producer": "mirrors.of_producer", "ovs-mirror-consumer": "mirrors.of_consumer"}
+MIRROR_TYPES = tuple(MIRRORS)
 _FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 OVN_BRIDGE = "br-int"  # OVN's default
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
@@ -127,6 +161,20 @@ class NetworkConfig:
         return _valid_attachments(self.values)
 
 
+def find_form(form: str | tuple[str | int, ...]) -> Form:
+    """The function that takes a value of JSON and returns what it means, or raises ValueError with what is allowed.
+
+    Args:
+        form: as in KEYS.
+    """
+    if not isinstance(form, str):
+        name, *limits = form
+        return getattr(forms, str(name))(*limits)  # type: ignore[no-any-return] # a test has them all
+    module, _, name = form.rpartition(".")
+    found = __import__(f"{__package__}.{module}", None, None, [name]) if module else forms
+    return getattr(found, name)  # type: ignore[no-any-return]
+
+
 def lookup(values: dict[str, Any], key: str) -> Any:
     """The value of a key: of that very name, or else of one that differs only in case, as clients in Go write it.
 
@@ -155,9 +203,9 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     """
     if "plugins" in values and not lenient:
         hint = "a runtime gives each plugin its own part of it"
-        raise CniError(INVALID_CONFIG, "this is a network configuration list: it has 'plugins'", hint)
+        raise CniError(INVALID_CONFIG, "this is a network configuration list: it has 'plugins'", hint, "plugins")
     reader = Reader(values, lenient)
-    flat_file = reader.read("configuration_path", "", forms.flat_file) or _usual_flat_file()
+    flat_file = reader.read("configuration_path", "") or _usual_flat_file()
     if flat_file:
         from . import flatfile  # noqa: PLC0415 - start-up time, for a node without one
 
@@ -168,12 +216,12 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     config.values = values
     config.name = lookup(values, "name")
     config.type = lookup(values, "type") or "ovs"
-    log_level = reader.read("log_level", "info", forms.log_level)
-    log_file = reader.read("log_file", None, forms.log_file)
+    log_level = reader.read("log_level", "info")
+    log_file = reader.read("log_file", None)
     reader.attempt(None, lambda: _configure_log(log_level, log_file))
     unknown = [] if lenient else _report_unknown(values)
     try:
-        _parse(config, reader, values, cni_args)
+        fill(config, reader, values, cni_args)
     except CniError as error:
         # A wrong name may be why another key is missing, and of a command that fails runtimes show no log.
         error.details = "; ".join(text for text in (error.details, *unknown) if text)
@@ -181,36 +229,38 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
     return config
 
 
-def _parse(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_args: str) -> None:
-    config.timeout = reader.read("timeout", DEFAULT_TIMEOUT, forms.timeout)
-    config.socket_file = reader.read("socket_file", DEFAULT_SOCKET, forms.socket_file)
-    ipam = reader.read("ipam", {}, forms.mapping)
-    config.ipam_type = reader.inside("ipam", ipam).read("type", None, forms.ipam_type)
+def fill(config: NetworkConfig, reader: Reader, values: dict[str, Any], cni_args: str) -> None:
+    """Read every key, but for those that `parse` has read before.
+
+    Whatever can be wrong passes `reader.attempt`, so with one that goes on, this goes through all of the configuration.
+    """
+    config.timeout = reader.read("timeout", DEFAULT_TIMEOUT)
+    config.socket_file = reader.read("socket_file", DEFAULT_SOCKET)
+    ipam = reader.read("ipam", {})
+    config.ipam_type = reader.inside("ipam", ipam).read("type", None)
     if ipam and config.ipam_type is None and not reader.lenient:  # as with other plugins no error
-        log.warning("'ipam' has no 'type', so no IPAM plugin is asked: the attachment gets no address")
-    config.dns = reader.read("dns", {}, forms.mapping)
-    config.prev_result = reader.read("prevResult", None, forms.mapping)
+        reader.warn("'ipam' has no 'type', so no IPAM plugin is asked: the attachment gets no address", "ipam")
+    config.dns = reader.read("dns", {})
+    config.prev_result = reader.read("prevResult", None)
     arguments = reader.attempt({}, lambda: parse_cni_args(cni_args))
     config.pod = {ours: arguments[theirs] for theirs, ours in _POD_ARGS.items() if arguments.get(theirs)}
     config.mac = reader.attempt(None, lambda: _find_mac(values, arguments))
     config.ovn_port = reader.attempt(None, lambda: _find_ovn_port(values, arguments))
-    config.bandwidth = None if reader.lenient else _find_bandwidth(reader, values)
+    config.bandwidth = None if reader.lenient else reader.attempt(None, lambda: _find_bandwidth(reader, values))
     _parse_port(reader, values, config)
     if config.type in MIRROR_TYPES:
-        from . import mirrors  # noqa: PLC0415 - start-up time, for the plugin that attaches
-
-        config.mirrors = reader.read("mirrors", [], lambda value: mirrors.read(value, config.type), required=True)
+        config.mirrors = reader.read("mirrors", [], required=True, form=MIRRORS[config.type])
 
 
 def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -> None:
     """The keys that describe the port and its device."""
-    config.device_id = reader.read("deviceID", None, forms.pci_address)
+    config.device_id = reader.read("deviceID", None)
     needed = config.device_id is None or config.type in MIRROR_TYPES  # else it is that of the uplink
     if config.ovn_port is None:
-        config.bridge = reader.read("bridge", "", forms.bridge, required=needed)
+        config.bridge = reader.read("bridge", "", required=needed)
     else:
-        config.bridge = reader.read("bridge", OVN_BRIDGE, forms.bridge)
-    config.interface_type = reader.read("interface_type", "veth", forms.interface_type)
+        config.bridge = reader.read("bridge", OVN_BRIDGE)
+    config.interface_type = reader.read("interface_type", "veth")
     if config.device_id is not None and config.interface_type != "veth":
         reader.attempt(None, lambda: _refuse_internal_device(config))
     config.vhost_user = None
@@ -219,21 +269,21 @@ def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -
 
         config.vhost_user = vhost_user.read(reader, config, _nested(values, "runtimeConfig", "CNIDeviceInfoFile"))
     if config.bandwidth is not None:
-        _refuse_unlimited(config)
+        reader.attempt(None, lambda: _refuse_unlimited(config))
     config.vlans = None
     if not reader.lenient and any(reader.value(key) is not None for key in ("vlan", "trunk", "vlan_mode", "cvlans")):
         from . import vlans  # noqa: PLC0415 - start-up time, for a port without them
 
-        config.vlans = vlans.read(reader)
-    config.mtu = reader.read("mtu", None, forms.integer(68, 65535, zero_is_none=True))
-    config.ofport_request = reader.read("ofport_request", None, forms.integer(1, 65279, zero_is_none=True))
-    config.macspoofchk = reader.read("macspoofchk", False, forms.boolean)
-    config.ipspoofchk = reader.read("ipspoofchk", False, forms.boolean)
+        config.vlans = reader.attempt(None, lambda: vlans.read(reader))
+    config.mtu = reader.read("mtu", None)
+    config.ofport_request = reader.read("ofport_request", None)
+    config.macspoofchk = reader.read("macspoofchk", False)
+    config.ipspoofchk = reader.read("ipspoofchk", False)
     if config.checks_spoofing and not reader.lenient:
-        _refuse_unchecked(config)
-    config.external_ids = reader.read("external_ids", {}, forms.external_ids)
-    retries = reader.read("link_state_check_retries", None, forms.integer(0, 1_000_000))
-    interval = reader.read("link_state_check_interval", None, forms.integer(0, 3_600_000))
+        reader.attempt(None, lambda: _refuse_unchecked(config))
+    config.external_ids = reader.read("external_ids", {})
+    retries = reader.read("link_state_check_retries", None)
+    interval = reader.read("link_state_check_interval", None)
     config.link_wait = None
     if retries is not None or interval is not None:
         config.link_wait = (
@@ -278,8 +328,8 @@ class Reader:
         """The value of a key as it is, found as by `lookup`; None if there is none."""
         return self._values[key] if key in self._values else self._in_lower_case.get(key.lower())
 
-    def read(self, key: str, default: Any, convert: Callable[[Any], Any], *, required: bool = False) -> Any:
-        """The converted value of a key. `convert` raises ValueError with what is allowed."""
+    def read(self, key: str, default: Any, *, required: bool = False, form: str = "") -> Any:
+        """The converted value of a key whose form is in KEYS or INSIDE, unless it is given."""
         value = self.value(key)
         if value is None and not required:
             return default  # so it is with most
@@ -287,13 +337,14 @@ class Reader:
 
         def check() -> Any:
             if value is None:
-                raise CniError(INVALID_CONFIG, f"{name!r} is missing in the network configuration")
+                raise CniError(INVALID_CONFIG, f"{name!r} is missing in the network configuration", key=name)
+            convert = find_form(form or (INSIDE if self._where else KEYS)[name])
             try:
                 return convert(value)
             except ValueError as error:
                 file = lookup(self._files, name.partition(".")[0])
                 named = f"{name!r} in {file}" if file else repr(name)
-                raise CniError(INVALID_CONFIG, f"invalid {named}: {shown(value)}: {error}") from error
+                raise CniError(INVALID_CONFIG, f"invalid {named}: {shown(value)}: {error}", key=name) from error
 
         return self.attempt(default, check)
 
@@ -307,12 +358,17 @@ class Reader:
             log.warning(f"ignored: {error.msg}")
             return default
 
+    def warn(self, text: str, key: str) -> None:
+        """Say of a key what is no error, but hardly meant."""
+        log.warning(text)
+
 
 def _configure_log(level: str, path: str | None) -> None:
     try:
         log.configure(level, path)
     except OSError as error:
-        raise CniError(INVALID_CONFIG, f"'log_file' {path!r} cannot be opened: {error.strerror}") from error
+        what = f"'log_file' {path!r} cannot be opened: {error.strerror}"
+        raise CniError(INVALID_CONFIG, what, key="log_file") from error
 
 
 def parse_cni_args(text: str) -> dict[str, str]:
@@ -344,66 +400,72 @@ def _nested(values: dict[str, Any], *keys: str) -> Any:
 
 def _find_mac(values: dict[str, Any], arguments: dict[str, str]) -> bytes | None:
     """The first of `runtimeConfig.mac`, `args.cni.mac` and MAC in CNI_ARGS."""
-    return _first(
-        lambda value: parse_mac(forms.text(value)),
-        ("'runtimeConfig.mac'", INVALID_CONFIG, _nested(values, "runtimeConfig", "mac")),
-        ("'args.cni.mac'", INVALID_CONFIG, _nested(values, "args", "cni", "mac")),
-        ("MAC in CNI_ARGS", INVALID_ENVIRONMENT, arguments.get("MAC")),
+    mac: bytes | None = _first(
+        ("runtimeConfig.mac", _nested(values, "runtimeConfig", "mac")),
+        ("args.cni.mac", _nested(values, "args", "cni", "mac")),
+        ("MAC in CNI_ARGS", arguments.get("MAC")),
     )
+    return mac
 
 
 def _find_ovn_port(values: dict[str, Any], arguments: dict[str, str]) -> str | None:
     """The first of `args.cni.ovnPort` and OvnPort in CNI_ARGS."""
-    return _first(
-        forms.text,
-        ("'args.cni.ovnPort'", INVALID_CONFIG, _nested(values, "args", "cni", "ovnPort")),
-        ("OvnPort in CNI_ARGS", INVALID_ENVIRONMENT, arguments.get("OvnPort")),
+    port: str | None = _first(
+        ("args.cni.ovnPort", _nested(values, "args", "cni", "ovnPort")),
+        ("OvnPort in CNI_ARGS", arguments.get("OvnPort")),
     )
+    return port
 
 
 def _find_bandwidth(reader: Reader, values: dict[str, Any]) -> Bandwidth | None:
     """The first of `runtimeConfig.bandwidth` and `bandwidth`."""
     asked, configured = _nested(values, "runtimeConfig", "bandwidth"), reader.value("bandwidth")
     asked, configured = (None if value == {} else value for value in (asked, configured))
-    if asked is None and configured is None:
-        return None
-    from .bandwidth import read  # noqa: PLC0415 - start-up time, for a port without limits
-
-    return _first(
-        read,
-        ("'runtimeConfig.bandwidth'", INVALID_CONFIG, asked),
-        ("'bandwidth'", INVALID_CONFIG, configured),
-    )
+    bandwidth: Bandwidth | None = _first(("runtimeConfig.bandwidth", asked), ("bandwidth", configured))
+    return bandwidth
 
 
-def _first(convert: Callable[[Any], T], *places: tuple[str, int, Any]) -> T | None:
+_ARGUMENTS = {"MAC in CNI_ARGS": "mac", "OvnPort in CNI_ARGS": "text"}
+
+
+def _first(*places: tuple[str, Any]) -> Any:
     """The first value that is not empty, converted; None if there is none.
 
     Args:
-        convert: raises ValueError with what is allowed.
-        places: where a value is, the code for an error there, and the value.
+        places: where a value is (a key, or one of _ARGUMENTS), and the value.
     """
-    for where, code, value in places:
+    for where, value in places:
         if value is None or value == "":
             continue
+        form = _ARGUMENTS.get(where) or INSIDE.get(where) or KEYS[where]
         try:
-            return convert(value)
+            return find_form(form)(value)
         except ValueError as error:
-            raise CniError(code, f"invalid {where}: {shown(value)}: {error}") from error
+            if where in _ARGUMENTS:
+                raise CniError(INVALID_ENVIRONMENT, f"invalid {where}: {shown(value)}: {error}") from error
+            raise CniError(INVALID_CONFIG, f"invalid {where!r}: {shown(value)}: {error}", key=where) from error
     return None
 
 
 def _refuse_unchecked(config: NetworkConfig) -> None:
     """Refuse what makes it impossible to check what a container sends."""
+    key = "macspoofchk" if config.macspoofchk else "ipspoofchk"
     if config.ipspoofchk and config.ipam_type is None:
         hint = "set 'ipam', or 'macspoofchk' alone"
-        raise CniError(INVALID_CONFIG, "'ipspoofchk' needs 'ipam': without addresses nothing could pass", hint)
+        what = "'ipspoofchk' needs 'ipam': without addresses nothing could pass"
+        raise CniError(INVALID_CONFIG, what, hint, "ipspoofchk")
     if config.vhost_user is not None:
         what = f"{config.spoofing_keys} cannot be used with 'interface_type' {config.interface_type!r}"
-        raise CniError(INVALID_CONFIG, what, "only the program knows the MAC of such a port")
+        raise CniError(
+            INVALID_CONFIG,
+            what,
+            "only the program knows the MAC of such a port",
+            key,
+        )
     if not config.socket_file.startswith("unix:"):
         what = f"{config.spoofing_keys} needs Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
-        raise CniError(INVALID_CONFIG, what, "OpenFlow rules are set over a socket beside that of ovsdb-server")
+        hint = "OpenFlow rules are set over a socket beside that of ovsdb-server"
+        raise CniError(INVALID_CONFIG, what, hint, key)
 
 
 def _refuse_unlimited(config: NetworkConfig) -> None:
@@ -411,12 +473,13 @@ def _refuse_unlimited(config: NetworkConfig) -> None:
     if config.device_id is not None:
         what = f"'bandwidth' does not go with 'deviceID' {config.device_id!r}"
         hint = "packets of a VF pass through its NIC alone, where nothing here limits them"
-        raise CniError(INVALID_CONFIG, what, hint)
+        raise CniError(INVALID_CONFIG, what, hint, "bandwidth")
 
 
 def _refuse_internal_device(config: NetworkConfig) -> None:
     what = f"'interface_type' {config.interface_type!r} does not go with 'deviceID' {config.device_id!r}"
-    raise CniError(INVALID_CONFIG, what, "leave out 'interface_type': the port is the representor of the device")
+    hint = "leave out 'interface_type': the port is the representor of the device"
+    raise CniError(INVALID_CONFIG, what, hint, "interface_type")
 
 
 def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
@@ -441,34 +504,10 @@ def _valid_attachments(values: dict[str, Any]) -> list[tuple[str, str]] | None:
     return None
 
 
-# How many unknown keys are worth a line and a guess each.
-_REPORTED = 20
-
-
 def _report_unknown(values: dict[str, Any]) -> list[str]:
     """Log the keys that nobody knows; returns what was logged."""
-    if values.keys() <= _KNOWN:
+    if values.keys() <= KEYS.keys():
         return []
-    known = {key.lower() for key in _KNOWN}
-    if lookup(values, "type") in MIRROR_TYPES:
-        known.add("mirrors")
-    unknown = [key for key in values if key.lower() not in known and not key.startswith("cni.dev/")]
-    if not unknown:
-        return []
-    for key in unknown:
-        if "spoof" in key.lower():  # ignored, it would leave a container unchecked that somebody wants checked
-            raise CniError(INVALID_CONFIG, f"unknown key {key!r}: there are 'macspoofchk' and 'ipspoofchk'")
-    from .spelling import nearest  # noqa: PLC0415 - start-up time, for a mistake that is rare
+    from .unknown_keys import report  # noqa: PLC0415 - start-up time, for a mistake that is rare
 
-    found = []
-    for key in unknown[:_REPORTED]:
-        meant = _CALLED_ELSEWHERE.get(key.lower()) or nearest(key, _KNOWN)
-        found.append(
-            f"unknown key {key!r} in the network configuration is ignored"
-            + (f"; did you mean {meant!r}?" if meant else "")
-        )
-    if len(unknown) > _REPORTED:
-        found.append(f"and {len(unknown) - _REPORTED} more unknown keys")
-    for text in found:
-        log.warning(text)
-    return found
+    return report(values)

@@ -35,10 +35,12 @@ class CniError(Exception):
         code: one of the numbers above, or the code of an IPAM plugin that is passed on.
         msg: what was wrong, with its value, and where possible what to do.
         details: further lines for a person; empty if there are none.
+        key: of the configuration that is wrong, as "ipam.type"; empty if it is none, or nobody needs to know.
     """
 
-    def __init__(self, code: int, msg: str, details: str = "") -> None:
+    def __init__(self, code: int, msg: str, details: str = "", key: str = "") -> None:
         super().__init__(msg)
         self.code = code
         self.msg = msg
         self.details = details
+        self.key = key

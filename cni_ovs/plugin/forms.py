@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import log
 from .attachment import RECORDED_IDS
-from .inet import parse_ip
+from .inet import parse_ip, parse_mac
 from .netlink import IFNAME_BYTES
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ INTERFACE_TYPES = {
 UNIX_PATH_BYTES = 107  # of a Unix socket: sun_path of unix(7), without its final NUL
 _ID_LENGTH = 4096  # of a container id in Open vSwitch; more does not fit into a variable for the IPAM plugin
 # Bounded so that a wrong unit (milliseconds) does not make a runtime wait for hours.
-_LONGEST_TIMEOUT = 3600
+LONGEST_TIMEOUT = 3600
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
@@ -65,8 +65,8 @@ def tells_attachment(external_ids: dict[str, str]) -> bool:
     return len(container_id) <= _ID_LENGTH and is_identifier(container_id)
 
 
-def integer(lowest: int, highest: int, *, zero_is_none: bool = False) -> Callable[[Any], int | None]:
-    """A converter for integers within limits; with `zero_is_none` also 0, which then means that none is given."""
+def integer(lowest: int, highest: int, zero_is_none: bool = False) -> Callable[[Any], int | None]:
+    """A form for integers within limits; with `zero_is_none` also 0, which then means that none is given."""
 
     def convert(value: Any) -> int | None:
         if is_integer(value):
@@ -83,6 +83,11 @@ def boolean(value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
+    return value
+
+
+def anything(value: Any) -> Any:
+    """Whatever it is."""
     return value
 
 
@@ -132,8 +137,8 @@ def pci_address(value: Any) -> str | None:
 
 def timeout(value: Any) -> float:
     """Seconds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _LONGEST_TIMEOUT:
-        raise ValueError(f"must be a number of seconds from 1 to {_LONGEST_TIMEOUT}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= LONGEST_TIMEOUT:
+        raise ValueError(f"must be a number of seconds from 1 to {LONGEST_TIMEOUT}")
     return float(value)
 
 
@@ -200,3 +205,8 @@ def log_file(value: Any) -> str:
     if not path.startswith("/"):
         raise ValueError("must be an absolute path")
     return path
+
+
+def mac(value: Any) -> bytes:
+    """The MAC address of an interface."""
+    return parse_mac(text(value))

@@ -225,8 +225,17 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> di
     return {**config.prev_result, "cniVersion": invocation.version}
 
 
-def read(value: Any, role: str) -> list[Wanted]:
-    """What the key `mirrors` says; ValueError says what is allowed."""
+def of_producer(value: Any) -> list[Wanted]:
+    """What the key `mirrors` of a producer says; ValueError says what is allowed."""
+    return _read(value, PRODUCER)
+
+
+def of_consumer(value: Any) -> list[Wanted]:
+    """The same for a consumer."""
+    return _read(value, CONSUMER)
+
+
+def _read(value: Any, role: str) -> list[Wanted]:
     if not isinstance(value, list) or not value:
         raise ValueError('must be a list of {"name": …, "ingress": true, "egress": true}')
     wanted = [Wanted(item, role) for item in value]

@@ -6,7 +6,7 @@ The columns, and what a port does in each mode, are described in ovs-vswitchd.co
 from __future__ import annotations
 
 from .errors import INVALID_CONFIG, CniError
-from .forms import integer, is_integer
+from .forms import is_integer
 from .jsontext import shown
 
 TYPE_CHECKING = False
@@ -55,7 +55,8 @@ class Vlans:
                 if key not in fitting:
                     _refuse(key, value, only)
             if mode == TUNNEL and vlan is None:
-                raise CniError(INVALID_CONFIG, f"'vlan_mode' {mode!r} needs 'vlan', which is missing")
+                what = f"'vlan_mode' {mode!r} needs 'vlan', which is missing"
+                raise CniError(INVALID_CONFIG, what, key="vlan_mode")
         self.vlan_mode = mode
         self.tag = vlan
         self.trunks = trunk
@@ -81,10 +82,10 @@ def read(reader: Reader) -> Vlans:
     Raises:
         CniError: INVALID_CONFIG.
     """
-    vlan = reader.read("vlan", None, integer(0, HIGHEST))
-    trunk = reader.read("trunk", [], _ids)
-    mode = reader.read("vlan_mode", None, _mode)
-    return Vlans(mode, vlan, trunk, reader.read("cvlans", [], _ids))
+    vlan = reader.read("vlan", None)
+    trunk = reader.read("trunk", [])
+    mode = reader.read("vlan_mode", None)
+    return Vlans(mode, vlan, trunk, reader.read("cvlans", []))
 
 
 def effective_mode(mode: str | None, tag: int | None) -> str:
@@ -113,10 +114,10 @@ def refuse_unseen_customer_vlans(other_config: dict[str, str]) -> None:
 
 def _refuse(key: str, value: int | list[int] | None, why: str) -> None:
     if value is not None and value != []:
-        raise CniError(INVALID_CONFIG, f"{key!r}: {shown(value)} {why}")
+        raise CniError(INVALID_CONFIG, f"{key!r}: {shown(value)} {why}", key=key)
 
 
-def _mode(value: Any) -> str | None:
+def parse_mode(value: Any) -> str | None:
     """One of the modes that Open vSwitch has; None for an empty string."""
     if value == "":
         return None
@@ -125,7 +126,7 @@ def _mode(value: Any) -> str | None:
     return value
 
 
-def _ids(value: Any) -> list[int]:
+def parse_ids(value: Any) -> list[int]:
     """The VLANs, sorted, of a list of `{"id": N}` and `{"minID": A, "maxID": B}`; one object may have all three."""
     form = f'must be a list of {{"id": N}} and {{"minID": A, "maxID": B}}, numbers from 0 to {HIGHEST}'
     if not isinstance(value, list):

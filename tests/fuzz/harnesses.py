@@ -517,7 +517,13 @@ HARNESSES = {
     harness.name: harness
     for harness in (
         Harness("json", "any text, compared with the standard library's json", "jsontext", _json, _json_seeds),
-        Harness("stdin", "the network configuration", "config forms jsontext protocol spelling", _stdin, _stdin_seeds),
+        Harness(
+            "stdin",
+            "the network configuration",
+            "config forms jsontext protocol spelling unknown_keys",
+            _stdin,
+            _stdin_seeds,
+        ),
         Harness("environment", "the CNI_ variables", "attachment protocol", _environment, _environment_seeds),
         Harness("previous", "prevResult, of ADD and of CHECK", "check inet result", _previous, _previous_seeds),
         Harness(

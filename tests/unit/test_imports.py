@@ -260,6 +260,7 @@ def test_what_is_imported_is_listed_even_where_no_test_comes(path: Path) -> None
 
 def test_a_mistake_in_the_configuration_loads_what_guesses_and_no_more() -> None:
     loaded = loaded_by(invoked("STATUS", {"brigde": 1}))
-    assert_only(loaded, {"cni_ovs.plugin.spelling", "cni_ovs.plugin.status"}, LOOKING, CHANGING)
-    assert "cni_ovs.plugin.spelling" in loaded
-    assert "cni_ovs.plugin.spelling" not in loaded_by(invoked("STATUS", {"bridge": "b"}))
+    guessing = {"cni_ovs.plugin.spelling", "cni_ovs.plugin.unknown_keys"}
+    assert_only(loaded, guessing, {"cni_ovs.plugin.status"}, LOOKING, CHANGING)
+    assert guessing <= loaded
+    assert not guessing & loaded_by(invoked("STATUS", {"bridge": "b"}))

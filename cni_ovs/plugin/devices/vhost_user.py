@@ -97,7 +97,7 @@ def read(reader: Reader, config: NetworkConfig, device_info_file: Any) -> VhostU
         CniError: INVALID_CONFIG.
     """
     is_client = config.interface_type == CLIENT
-    folder = reader.read("sharedDir", "", _folder, required=is_client)
+    shared_dir = reader.read("sharedDir", "", required=is_client)
 
     def info_file() -> str | None:
         if device_info_file in (None, ""):
@@ -105,19 +105,20 @@ def read(reader: Reader, config: NetworkConfig, device_info_file: Any) -> VhostU
         try:
             return forms.log_file(device_info_file)
         except ValueError as error:
-            what = f"invalid 'runtimeConfig.CNIDeviceInfoFile': {shown(device_info_file)}: {error}"
-            raise CniError(INVALID_CONFIG, what) from error
+            key = "runtimeConfig.CNIDeviceInfoFile"
+            raise CniError(INVALID_CONFIG, f"invalid {key!r}: {shown(device_info_file)}: {error}", key=key) from error
 
     def no_dhcp() -> None:
         if config.ipam_type == "dhcp":
             what = f"'ipam' type 'dhcp' does not go with 'interface_type' {config.interface_type!r}"
-            raise CniError(INVALID_CONFIG, what, "its client needs a network device, and this port has none")
+            hint = "its client needs a network device, and this port has none"
+            raise CniError(INVALID_CONFIG, what, hint, "ipam.type")
 
     reader.attempt(None, no_dhcp)
-    return VhostUser(config.interface_type, folder, reader.attempt(None, info_file))
+    return VhostUser(config.interface_type, shared_dir, reader.attempt(None, info_file))
 
 
-def _folder(value: Any) -> str:
+def socket_folder(value: Any) -> str:
     """The absolute path of a folder that leaves room for a port's name; "" for none."""
     path = forms.flat_file(value).rstrip("/")
     if value and not path:
@@ -155,7 +156,7 @@ def _folder_of_open_vswitch(open_vswitch: dict[str, Any], config: NetworkConfig)
     below = dict(open_vswitch["other_config"][1]).get("vhost-sock-dir", "").strip("/")
     path = f"{folder}/{below}" if below else folder
     try:
-        return _folder(path)
+        return socket_folder(path)
     except ValueError as error:
         raise CniError(INVALID_CONFIG, f"Open vSwitch makes sockets in {path!r}: it {error}", _SET_FOLDER) from error
 
