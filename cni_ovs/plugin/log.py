@@ -13,7 +13,14 @@ import time
 # How long a runtime may take to make room in the pipe that is our stderr.
 _UNREAD_MS = 100
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LEVELS = ("debug", "info", "warning", "error")
+
+# Told of level and text of every message, whatever the lowest level is; `cni-ovs explain` sets it.
+observer: Callable[[str, str], None] | None = None
 
 
 class _Log:
@@ -41,6 +48,8 @@ def configure(level: str, path: str | None) -> None:
 
 
 def _write(level: int, text: str) -> None:
+    if observer is not None:
+        observer(LEVELS[level], text)
     if level < _Log.threshold:
         return
     line = f"{LEVELS[level]}: {text}\n"

@@ -172,7 +172,13 @@ class Netlink:
 
     Args:
         watch: WATCH_… groups of notifications to deliver as well, to be waited for with `fileno`.
+
+    Attributes:
+        observer: of the class; told of every request before it is sent: file descriptor of the socket, kind, flags and
+            payload. `cni-ovs explain` sets it.
     """
+
+    observer: Callable[[int, int, int, bytes], None] | None = None
 
     def __init__(self, watch: int = 0) -> None:
         self._socket = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, _NETLINK_ROUTE)
@@ -368,6 +374,8 @@ class Netlink:
         """
         dump = flags & DUMP == DUMP
         flags |= _REQUEST if dump or kind == _RTM_GETLINK else _REQUEST | _ACK
+        if Netlink.observer is not None:
+            Netlink.observer(self._socket.fileno(), kind, flags, payload)
         for _ in range(10):
             self._sequence += 1
             self._socket.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, self._sequence, 0) + payload)

@@ -15,12 +15,15 @@ from .netlink import Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 OWN = "/proc/self/ns/net"
 SHORTAGE = (EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM)  # of something, which may pass
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+# Told of every key and value that `write_sysctl` writes; `cni-ovs explain` sets it.
+sysctl_observer: Callable[[str, str], None] | None = None
 
 
 def is_own(path: str) -> bool:
@@ -181,6 +184,8 @@ def write_sysctl(key: str, value: str) -> None:
         posix.close(fd)
     if current.strip() == value.encode():
         return
+    if sysctl_observer is not None:
+        sysctl_observer(key, value)
     fd = posix.open("/proc/sys/net/" + key, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
         posix.write(fd, value.encode())

@@ -143,15 +143,23 @@ def prepare(datapath_type: str, open_vswitch: dict[str, Any], attachment: Attach
             " ovs-vsctl set Open_vSwitch . other_config:dpdk-init=true, and restart ovs-vswitchd",
         )
     if not this.folder:
-        this.folder = _folder_of_open_vswitch(open_vswitch, config)
+        this.folder = folder_of_open_vswitch(open_vswitch, config.socket_file)
     _check_folder(this.folder)
     attachment.external_ids |= this.recorded(attachment.port_name)
 
 
-def _folder_of_open_vswitch(open_vswitch: dict[str, Any], config: NetworkConfig) -> str:
-    """Where ovs-vswitchd makes sockets: below the folder that its start script records, or else beside the database."""
+def folder_of_open_vswitch(open_vswitch: dict[str, Any], socket_file: str) -> str:
+    """Where ovs-vswitchd makes sockets: below the folder that its start script records, or else beside the database.
+
+    Args:
+        open_vswitch: the columns `external_ids` and `other_config` of its row.
+        socket_file: where the database is.
+
+    Raises:
+        CniError: INVALID_CONFIG, when that is no folder for sockets.
+    """
     recorded = dict(open_vswitch["external_ids"][1]).get("rundir", "")
-    kind, _, database = config.socket_file.partition(":")
+    kind, _, database = socket_file.partition(":")
     folder = recorded or (database.rpartition("/")[0] if kind == "unix" else _RUN_FOLDER)
     below = dict(open_vswitch["other_config"][1]).get("vhost-sock-dir", "").strip("/")
     path = f"{folder}/{below}" if below else folder
