@@ -10,26 +10,20 @@ import click
 from cni_ovs import __version__
 from cni_ovs.plugin.spelling import nearest
 
-# Name: its file in commands/, which is imported when it is needed.
-# Name: its file in commands/, which is imported when it is needed.
-COMMANDS = ("attach", "detach", "reattach", "show", "completion")
-
-# How --help arranges those that there are.
+# The commands, as --help arranges them. Each is a file in commands/, which is imported when it is needed.
 SECTIONS = {
     "Attach containers": ("attach", "detach", "reattach"),
-    "See what is there, and what is wrong": ("show", "doctor", "test"),
-    "Write network configurations": ("explain", "validate", "schema", "migrate"),
-    "Clean up": ("gc",),
+    "See what is there, and what is wrong": ("show",),
     "Set up the shell": ("completion",),
 }
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class _Commands(click.Group):
     """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        known = [name for names in SECTIONS.values() for name in names]
-        return sorted(COMMANDS, key=lambda name: known.index(name) if name in known else len(known))
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -51,15 +45,14 @@ class _Commands(click.Group):
         found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         width = max(map(len, found))
         left = {name: command for name, command in found.items() if command is not None and not command.hidden}
-        for title, names in {**SECTIONS, "Other": COMMANDS}.items():
+        for title, names in SECTIONS.items():
             rows = [
-                (name.ljust(width), left.pop(name).get_short_help_str(formatter.width - width - 4))
+                (name.ljust(width), left[name].get_short_help_str(formatter.width - width - 4))
                 for name in names
                 if name in left
             ]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def _as_written(command: click.Command) -> click.Command:
