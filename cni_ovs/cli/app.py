@@ -14,6 +14,7 @@ from cni_ovs.plugin.spelling import nearest
 SECTIONS = {
     "Attach containers": ("attach", "detach", "reattach"),
     "See what is there, and what is wrong": ("show",),
+    "Write network configurations": ("explain",),
     "Set up the shell": ("completion",),
 }
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)

@@ -35,14 +35,14 @@ _WHOLE_COOKIE = (1 << 64) - 1
 _LARGEST_ANSWER = 16 << 20
 
 _HEADER = _struct.Struct("!BBHI")
-_MOD = _struct.Struct("!QQBBHHHIIIHxx")
+MODIFICATION = _struct.Struct("!QQBBHHHIIIHxx")
 _REQUEST = _struct.Struct("!HHxxxxBxxxIIxxxxQQ")
 _STATS = _struct.Struct("!HBxIIHHHHxxxxQQQ")
 # Registers are Open vSwitch's own; a packet comes with zero in each.
 _REGISTER = 15
 _SEEN = 0x636E69  # what a packet has there that has been looked at
 # OXM headers, class and field, of what is matched; the names are those of ovs-fields(7).
-_FIELDS = {
+FIELDS = {
     "in_port": 0x80000000 | 0 << 9,
     "eth_src": 0x80000000 | 4 << 9,
     "eth_type": 0x80000000 | 5 << 9,
@@ -102,7 +102,7 @@ class Flow:
 
 
 def _field(name: str, value: bytes) -> bytes:
-    return (_FIELDS[name] | len(value)).to_bytes(4, "big") + value
+    return (FIELDS[name] | len(value)).to_bytes(4, "big") + value
 
 
 def _packed_match(fields: bytes) -> bytes:
@@ -121,7 +121,7 @@ def _shown(name: str, value: bytes) -> str:
 
 # Note that the packet was looked at (NXAST_REG_LOAD), and let it begin anew (NXAST_RESUBMIT_TABLE).
 _NICIRA = 0x2320
-_PASS = _struct.pack("!HHIHHIQ", 0xFFFF, 24, _NICIRA, 7, 31, _FIELDS["reg15"] | 4, _SEEN) + _struct.pack(
+_PASS = _struct.pack("!HHIHHIQ", 0xFFFF, 24, _NICIRA, 7, 31, FIELDS["reg15"] | 4, _SEEN) + _struct.pack(
     "!HHIHHBxxx", 0xFFFF, 16, _NICIRA, 14, 0xFFF8, 0
 )
 
@@ -265,7 +265,7 @@ _PROTOCOLS = "ovs-vsctl add bridge {} protocols OpenFlow13"
 
 
 def _modification(cookie: int, mask: int, command: int, table: int, priority: int) -> bytes:
-    return _MOD.pack(cookie, mask, table, command, 0, 0, priority, _NO_BUFFER, _ANY, _ANY, 0)
+    return MODIFICATION.pack(cookie, mask, table, command, 0, 0, priority, _NO_BUFFER, _ANY, _ANY, 0)
 
 
 def _flows(data: bytes) -> list[tuple[int, tuple[int, bool, frozenset[bytes]]]]:
