@@ -1,0 +1,123 @@
+"""Network configurations as runtimes read them: files in folders, each with one plugin or a list of them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cni_ovs.plugin import config as network_config
+from cni_ovs.plugin import log
+from cni_ovs.plugin.config import MIRROR_TYPES, lookup
+from cni_ovs.plugin.errors import CniError
+
+SUFFIXES = (".conf", ".conflist", ".json")  # as libcni's ConfFiles
+OURS = ("ovs", *MIRROR_TYPES)
+CONTAINERD = Path("/etc/containerd/config.toml")
+_LARGEST = 1 << 20  # bytes; what is larger is no network configuration
+
+
+@dataclass(frozen=True)
+class ConfigurationFile:
+    """A file with a network configuration.
+
+    Attributes:
+        path: of the file.
+        error: why it cannot be used; "" if it can.
+        name: of the network; "" if it has none.
+        plugins: the configuration of each plugin, with name and cniVersion as a runtime adds them.
+    """
+
+    path: Path
+    error: str
+    name: str
+    plugins: list[dict[str, Any]]
+
+    @property
+    def ours(self) -> list[dict[str, Any]]:
+        """Those of its plugins that are ours."""
+        return [plugin for plugin in self.plugins if lookup(plugin, "type") in OURS]
+
+
+def read(folders: Iterable[str]) -> list[ConfigurationFile]:
+    """Every file that a runtime would look at, by folder and name."""
+    found = []
+    for folder in folders:
+        try:
+            paths = sorted(path for path in Path(folder).iterdir() if path.suffix in SUFFIXES)
+        except OSError:  # not there, or not ours to read: other folders matter
+            continue
+        found += [_read(path) for path in paths if not path.is_dir()]
+    return found
+
+
+def mistakes(plugin: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Why the plugin would refuse its part of a configuration, and what it would ignore; nothing is opened or written.
+
+    The one place where a configuration is judged.
+    """
+    values = {key: value for key, value in plugin.items() if key.lower() not in ("log_file", "log_level")}
+    values["log_level"] = "error"
+    if lookup(values, "bridge") is None:  # a device plugin or OVN may say it
+        values["bridge"] = "unknown"
+    try:
+        network_config.parse(values, b"", "")
+        return [], network_config._report_unknown(values)
+    except CniError as error:
+        return [error.msg], []
+    finally:
+        log.configure("info", None)
+
+
+def string(plugin: dict[str, Any], *keys: str) -> str:
+    """The text at some keys, one inside the other; "" if there is none."""
+    value: Any = plugin
+    for key in keys:
+        value = lookup(value, key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def containerd_bin_dirs() -> list[str]:
+    """The plugin folders that containerd's configuration names (`bin_dir`, `bin_dirs` of its CRI plugin)."""
+    try:
+        settings = tomllib.loads(CONTAINERD.read_text())
+    except (OSError, ValueError):  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
+        return []
+    return list(dict.fromkeys(_bin_dirs(settings)))
+
+
+def _bin_dirs(value: Any) -> Iterable[str]:
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if key in ("bin_dir", "bin_dirs"):
+            yield from (
+                text for text in (inner if isinstance(inner, list) else [inner]) if isinstance(text, str) and text
+            )
+        else:
+            yield from _bin_dirs(inner)
+
+
+def _read(path: Path) -> ConfigurationFile:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        values = json.loads(data)
+    except OSError as error:
+        return ConfigurationFile(path, f"cannot be read: {error.strerror}", "", [])
+    except (ValueError, RecursionError) as error:
+        return ConfigurationFile(path, f"is no valid JSON: {error}", "", [])
+    if not isinstance(values, dict):
+        return ConfigurationFile(path, "is no JSON object", "", [])
+    listed = lookup(values, "plugins")
+    plugins = [values] if listed is None else listed
+    if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
+        return ConfigurationFile(path, "has 'plugins' that are no list of objects", "", [])
+    name = lookup(values, "name")
+    common = {key: values[key] for key in ("name", "cniVersion") if key in values}
+    return ConfigurationFile(
+        path, "", name if isinstance(name, str) else "", [{**plugin, **common} for plugin in plugins]
+    )

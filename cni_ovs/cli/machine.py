@@ -1,0 +1,331 @@
+"""What the doctor's checks look at: read when it is first asked for, and only once.
+
+What cannot be read raises Skip for every check that needs it; the check whose business it is finds the cause in
+`__cause__`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cni_ovs.plugin import at_work
+from cni_ovs.plugin import attachment as attachments
+from cni_ovs.plugin.config import DEFAULT_SOCKET
+from cni_ovs.plugin.deadline import Deadline
+from cni_ovs.plugin.devices import MOVED, VHOST_USER
+from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.forms import tells_attachment
+from cni_ovs.plugin.inspection import Inspection
+from cni_ovs.plugin.netlink import Link, Netlink
+from cni_ovs.plugin.netns import Namespace, is_gone
+from cni_ovs.plugin.ovsdb import Client
+from cni_ovs.plugin.vswitch import DATABASE, USERSPACE
+
+from . import configuration_files, database, kernel
+from .configuration_files import ConfigurationFile
+from .database import Bridge, Interface, OpenVSwitch, Port
+from .failure import Failure
+from .problems import Skip, printable
+from .targets import NAMED, Target
+
+T = TypeVar("T")
+
+_SECONDS = 2.0  # for an answer of Open vSwitch
+CONFIGURATION_FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
+PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+STOPPED, SILENT, DOWN, WELL = "stopped", "silent", "down", "well"
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A port of ours, and what its container has of it.
+
+    Attributes:
+        bridge, port: where it is in Open vSwitch.
+        is_gone: whether its namespace is provably gone.
+        link: the interface in the container; None if there is none, or it cannot be looked at.
+        is_visible: whether the container can be looked at.
+    """
+
+    bridge: Bridge
+    port: Port
+    is_gone: bool
+    is_visible: bool
+    link: Link | None
+
+    @property
+    def netns(self) -> str:
+        """The path of its namespace; may be empty."""
+        return self.port.external_ids.get("contNetns", "")
+
+    @property
+    def ifname(self) -> str:
+        """The name of the interface in the container."""
+        return self.port.external_ids.get("contIface", "")
+
+    @property
+    def container(self) -> str:
+        """The container, for people: the pod, or the name of the namespace, or its id."""
+        ids = self.port.external_ids
+        if ids.get("contPodName"):
+            return f"{ids.get('contPodNamespace', '')}/{ids['contPodName']}"
+        return Path(self.netns).name if _is_named(self.netns) else ids.get("contID", "")[:12]
+
+    @property
+    def where(self) -> dict[str, str]:
+        """What messages say of it."""
+        values = {"port": self.port.name, "ifname": self.ifname, "container": self.container, "netns": self.netns}
+        return {**values, "bridge": self.bridge.name, "target": self.target}
+
+    @property
+    def target(self) -> str:
+        """What stands for its container as TARGET on the command line."""
+        return Path(self.netns).name if _is_named(self.netns) else self.netns
+
+    @property
+    def interface(self) -> Interface | None:
+        """Its interface in Open vSwitch."""
+        return self.port.interface
+
+    @property
+    def is_made_by_open_vswitch(self) -> bool:
+        """Whether it is an internal port or a tap."""
+        return self.interface is not None and self.interface.type in MOVED
+
+    @property
+    def is_device(self) -> bool:
+        """Whether there should be an interface in the container; not so for vhost-user, and VFs that programs drive."""
+        ids = self.port.external_ids
+        is_driven = attachments.DEVICE in ids and "contVfName" not in ids
+        return not is_driven and self.interface is not None and self.interface.type not in VHOST_USER
+
+    @property
+    def is_userspace(self) -> bool:
+        """Whether its bridge has the userspace datapath."""
+        return self.bridge.datapath_type == USERSPACE
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an ADD of it is at work just now."""
+        ids = self.port.external_ids
+        return tells_attachment(ids) and at_work.is_add_alive(attachments.name_of(ids))
+
+
+@dataclass
+class Machine:
+    """This machine, and what the doctor was told.
+
+    Attributes:
+        address: of ovsdb-server.
+        conf_dirs: folders with network configurations; those that do not exist do not matter.
+        bin_dirs: folders with plugins.
+        target: a container, if only that matters.
+        probe: whether something may be sent.
+    """
+
+    address: str = DEFAULT_SOCKET
+    conf_dirs: tuple[str, ...] = CONFIGURATION_FOLDERS
+    bin_dirs: tuple[str, ...] = PLUGIN_FOLDERS
+    target: Target | None = None
+    probe: bool = False
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        if what not in self._known:
+            self._known[what] = Skip(f"{what}: it does not answer")  # for others, if this hangs and is left behind
+            try:
+                self._known[what] = make()
+            except Skip as skip:
+                self._known[what] = skip
+            except BaseException as error:
+                self._known[what] = Skip(printable(f"{what}: {error}", 300))
+                raise
+        value = self._known[what]
+        if isinstance(value, Skip):
+            raise Skip(str(value)) from value.__cause__
+        return value  # type: ignore[no-any-return] # it is what `make` has returned
+
+    # Open vSwitch
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The database's schema (RFC 7047 section 3.2)."""
+
+        def ask() -> dict[str, Any]:
+            try:
+                client = Client(self.address, Deadline(_SECONDS))
+                try:
+                    schema = client.call("get_schema", [DATABASE])
+                finally:
+                    client.close()
+            except CniError as error:
+                raise Skip("ovsdb-server does not answer") from error
+            return schema if isinstance(schema, dict) else {}
+
+        return self._once("ovsdb-server", ask)
+
+    @property
+    def open_vswitch(self) -> OpenVSwitch:
+        """The database as it was when somebody first asked."""
+
+        def read() -> OpenVSwitch:
+            _ = self.schema
+            return self.read()
+
+        return self._once("Open vSwitch's database", read)
+
+    def read(self) -> OpenVSwitch:
+        """The database as it is now."""
+        try:
+            return database.read(self.address)
+        except (CniError, Failure) as error:
+            raise Skip(printable(str(error), 300)) from error
+
+    @property
+    def ovs_vswitchd(self) -> str:
+        """How ovs-vswitchd is: WELL, DOWN, STOPPED or SILENT."""
+
+        def ask() -> str:
+            _ = self.schema
+            try:
+                vswitch = Inspection(self.address, Deadline(_SECONDS))
+                answering = vswitch.is_answering()
+                if not answering and not vswitch.is_served():
+                    return DOWN
+            except (CniError, OSError) as error:
+                raise Skip(printable(f"ovs-vswitchd: {error}", 300)) from error
+            if answering is False:
+                return STOPPED if stopped(self.control_processes()) else SILENT
+            return WELL
+
+        return self._once("ovs-vswitchd", ask)
+
+    def need_ovs_vswitchd(self) -> None:
+        """Skip, unless ovs-vswitchd works: what it writes into the database is out of date then."""
+        if self.ovs_vswitchd != WELL:
+            raise Skip("ovs-vswitchd does not work")
+
+    def control_processes(self) -> list[int]:
+        """The processes whose control sockets are beside the database's socket: ovs-vswitchd.PID.ctl."""
+        if not self.address.startswith("unix:"):
+            return []
+        names = [path.name.split(".") for path in self.folder.glob("ovs-vswitchd.*.ctl")]
+        return [int(parts[1]) for parts in names if len(parts) == 3 and parts[1].isdecimal() and len(parts[1]) < 9]
+
+    @property
+    def folder(self) -> Path:
+        """Where ovsdb-server's socket is, and those of ovs-vswitchd."""
+        return Path(self.address.removeprefix("unix:")).parent
+
+    @property
+    def vsctl(self) -> list[str]:
+        """How ovs-vsctl is called for this database."""
+        return ["ovs-vsctl", *([] if self.address == DEFAULT_SOCKET else [f"--db={self.address}"])]
+
+    @property
+    def cni_ovs(self) -> list[str]:
+        """What is to be added to a command line of ours for this database; nothing if the environment says it."""
+        is_known = self.address in (DEFAULT_SOCKET, os.environ.get("CNI_OVS_DB"))
+        return [] if is_known else [f"--db={self.address}"]
+
+    # Attachments
+
+    @property
+    def attached(self) -> list[Attached]:
+        """Every port of ours; with a target, those of this container."""
+        return self._once("attachments", lambda: [self._attached(*pair) for pair in self._wanted()])
+
+    def _wanted(self) -> list[tuple[Bridge, Port]]:
+        pairs = list(self.open_vswitch.attached())
+        if self.target is None:
+            return pairs
+        identity, container_id = self.target.identity, self.target.container_id
+
+        def is_meant(port: Port) -> bool:
+            netns = port.external_ids.get("contNetns", "")
+            return port.external_ids.get("contID") == container_id or identity_of(netns) == identity
+
+        return [(bridge, port) for bridge, port in pairs if is_meant(port)]
+
+    def _attached(self, bridge: Bridge, port: Port) -> Attached:
+        netns = port.external_ids.get("contNetns", "")
+        if "\0" in netns or not netns.startswith("/"):
+            return Attached(bridge, port, False, False, None)
+        if is_gone(netns):
+            return Attached(bridge, port, True, False, None)
+        ifname = port.external_ids.get("contIface", "")
+        if not tells_attachment(port.external_ids):
+            return Attached(bridge, port, False, False, None)
+        try:
+            namespace = Namespace(netns)
+        except CniError:  # it is not for us to see, or has just gone
+            return Attached(bridge, port, False, False, None)
+        try:
+            return Attached(bridge, port, False, True, namespace.netlink.link(ifname))
+        except (CniError, OSError):
+            return Attached(bridge, port, False, False, None)
+        finally:
+            namespace.close()
+
+    def is_still(self, attached: Attached) -> bool:
+        """Whether a port is there now as it was, and nobody is at work on it: DEL or ADD may have been faster."""
+        if attached.is_at_work:
+            return False
+        now = self._once("Open vSwitch's database, read again", self.read)
+        return any(port.uuid == attached.port.uuid for _, port in now.attached())
+
+    @property
+    def host_links(self) -> dict[str, Link]:
+        """The interfaces of this host, by name."""
+
+        def read() -> dict[str, Link]:
+            host = Netlink()
+            try:
+                return {link.name: link for link in host.links()}
+            finally:
+                host.close()
+
+        return self._once("the kernel's interfaces", read)
+
+    # Files
+
+    @property
+    def configurations(self) -> list[ConfigurationFile]:
+        """The files with network configurations."""
+        return self._once("network configurations", lambda: configuration_files.read(self.conf_dirs))
+
+    @property
+    def plugin_folders(self) -> list[str]:
+        """The folders with plugins that exist, and those that containerd's configuration names."""
+        named = configuration_files.containerd_bin_dirs()
+        found = dict.fromkeys([*self.bin_dirs, *named])
+        return [folder for folder in found if folder in named or os.path.isdir(folder)]
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """What tells a namespace from others; None if it is not there, or "" was recorded."""
+    try:
+        return kernel.identity(path) if path else None
+    except (OSError, ValueError):
+        return None
+
+
+def stopped(processes: list[int]) -> list[int]:
+    """Those of these processes that are stopped (SIGSTOP, or a debugger)."""
+    found = []
+    for process in processes:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            continue
+        if state in ("T", "t"):
+            found.append(process)
+    return found
+
+
+def _is_named(netns: str) -> bool:
+    return netns.rpartition("/")[0] in (str(NAMED), "/var/run/netns") and not Path(netns).name.startswith("cni-")
