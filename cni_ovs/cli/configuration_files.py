@@ -86,6 +86,9 @@ def containerd_bin_dirs() -> list[str]:
         settings = tomllib.loads(CONTAINERD.read_text())
     except (OSError, ValueError):  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         return []
+    disabled = settings.get("disabled_plugins")
+    if isinstance(disabled, list) and any(str(name).rpartition(".")[2] == "cri" for name in disabled):
+        return []  # as Docker has it: no pods, no networks
     return list(dict.fromkeys(_bin_dirs(settings)))
 
 

@@ -122,14 +122,14 @@ class Machine:
     Attributes:
         address: of ovsdb-server.
         conf_dirs: folders with network configurations; those that do not exist do not matter.
-        bin_dirs: folders with plugins.
+        bin_dirs: folders with plugins; none for the usual ones.
         target: a container, if only that matters.
         probe: whether something may be sent.
     """
 
     address: str = DEFAULT_SOCKET
     conf_dirs: tuple[str, ...] = CONFIGURATION_FOLDERS
-    bin_dirs: tuple[str, ...] = PLUGIN_FOLDERS
+    bin_dirs: tuple[str, ...] = ()
     target: Target | None = None
     probe: bool = False
     _known: dict[str, Any] = field(default_factory=dict)
@@ -300,10 +300,16 @@ class Machine:
 
     @property
     def plugin_folders(self) -> list[str]:
-        """The folders with plugins that exist, and those that containerd's configuration names."""
-        named = configuration_files.containerd_bin_dirs()
-        found = dict.fromkeys([*self.bin_dirs, *named])
-        return [folder for folder in found if folder in named or os.path.isdir(folder)]
+        """The folders with plugins: those that we were told, or the usual ones and containerd's."""
+        if self.bin_dirs:
+            return list(dict.fromkeys(self.bin_dirs))
+        named = self.containerd_folders
+        return list(dict.fromkeys([*(folder for folder in PLUGIN_FOLDERS if os.path.isdir(folder)), *named]))
+
+    @property
+    def containerd_folders(self) -> list[str]:
+        """The folders in which containerd looks for plugins, unless we were told others."""
+        return [] if self.bin_dirs else configuration_files.containerd_bin_dirs()
 
 
 def identity_of(path: str) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 FAULT, WARNING, NOTE, OK, SKIPPED, FAILED = "fault", "warning", "note", "ok", "skipped", "failed"
 LEVELS = (FAULT, WARNING, NOTE)
 
-_LONGEST = 120  # of a value in a message: database rows may have any text
+_LONGEST = 240  # of a value in a message: database rows may have any text
 _LONGEST_COMMAND = 1000
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # Values that are several words, as they are shown in the documentation. The … is for --db.

@@ -36,14 +36,14 @@ KEY_IGNORED = Problem(
 NETWORK_TWICE = Problem(
     "network_twice",
     WARNING,
-    "network {network} is in two files: {files}",
+    "network {network} is in several files of {folder}: {files}",
     "a copy was left beside the file; who asks for the network by name gets the first",
     "remove those that are not wanted, or give them other names",
 )
 CONF_BESIDE_CONFLIST = Problem(
     "conf_beside_conflist",
     WARNING,
-    "network {network} is in a .conflist and in another file: {files}",
+    "network {network} is in a .conflist and in another file of {folder}: {files}",
     "an older .conf was left beside it; by name the .conflist is taken, and by file name the first",
     "remove those that are not wanted",
 )
@@ -83,12 +83,12 @@ def unique(machine: Machine) -> Iterator[Finding]:
     for file in _files(machine):
         if file.name:
             networks.setdefault((str(file.path.parent), file.name), []).append(file)
-    for (_, network), files in networks.items():
+    for (folder, network), files in networks.items():
         if len(files) < 2 or not any(file.ours for file in files):
             continue
         lists = [file for file in files if file.path.suffix == ".conflist"]
         problem = CONF_BESIDE_CONFLIST if len(lists) == 1 else NETWORK_TWICE
-        yield problem.found(network=network, files=", ".join(str(file.path) for file in files))
+        yield problem.found(network=network, folder=folder, files=", ".join(file.path.name for file in files))
 
 
 def in_use(machine: Machine) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 from ..targets import Target
 
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40  # linux/if_addr.h
+_SCOPE_LINK = 253  # RT_SCOPE_LINK of linux/rtnetlink.h
+_PATIENCE = 1.5  # seconds in which the kernel finds out whether an address is free
 _DROPPED = ("rx_dropped", "tx_dropped", "rx_errors", "tx_errors")
 
 NOT_ATTACHED = Problem(
@@ -32,8 +35,8 @@ ADDRESS_TENTATIVE = Problem(
     "address_tentative",
     WARNING,
     "address {address} of {ifname} in {container} cannot be used yet",
-    "the kernel looks whether another node has it, or the interface has no carrier",
-    "wait a second, and look once more",
+    "the kernel cannot find out whether another node has it, because nothing passes",
+    "see that interface and port are up and alive, and look once more",
 )
 GATEWAY_SILENT = Problem(
     "gateway_silent",
@@ -79,19 +82,15 @@ def attached(machine: Machine) -> Iterator[Finding]:
 
 def addresses(machine: Machine) -> Iterator[Finding]:
     """All addresses can be used."""
-    ours = _ours(machine)
-    with kernel.connected(_target(machine).netns) as netlink:
-        messages: list[Any] = list(netlink.get_addr())
-    for message in messages:
-        where = ours.get(message["index"])
-        if where is None:
-            continue
-        flags = message.get_attr("IFA_FLAGS") or message["flags"]
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if flags & _IFA_F_DADFAILED:
-            yield ADDRESS_DUPLICATE.found(address=text, **where)
-        elif flags & _IFA_F_TENTATIVE:
-            yield ADDRESS_TENTATIVE.found(address=text, **where)
+    ours, netns = _ours(machine), _target(machine).netns
+    found = _unusable(netns)
+    if any(index in ours and flags & _IFA_F_TENTATIVE for index, _, flags in found):  # perhaps it is new
+        time.sleep(_PATIENCE)
+        found = _unusable(netns)
+    for index, address, flags in found:
+        if index in ours:
+            problem = ADDRESS_DUPLICATE if flags & _IFA_F_DADFAILED else ADDRESS_TENTATIVE
+            yield problem.found(address=address, **ours[index])
 
 
 def gateways(machine: Machine) -> Iterator[Finding]:
@@ -124,6 +123,22 @@ def drops(machine: Machine) -> Iterator[Finding]:
         if count:
             total = count + sum(max(0, numbers.get(name, 0)) for name in ("rx_packets", "tx_packets"))
             yield PACKETS_DROPPED.found(count=count, total=total, **one.where)
+
+
+def _unusable(netns: str) -> list[tuple[int, str, int]]:
+    """The addresses that the kernel does not use (yet): index of the interface, address, IFA_F_ flags.
+
+    Link-local ones are left out: the kernel makes them of the MAC, and waits with them for a second or two.
+    """
+    with kernel.connected(netns) as netlink:
+        messages: list[Any] = list(netlink.get_addr())
+    found = []
+    for message in messages:
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        if flags & (_IFA_F_DADFAILED | _IFA_F_TENTATIVE) and message["scope"] != _SCOPE_LINK:
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            found.append((message["index"], address, flags))
+    return found
 
 
 def _target(machine: Machine) -> Target:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import installed
 from ..doctor import Check
-from ..machine import Machine
+from ..machine import PLUGIN_FOLDERS, Machine
 from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 from .configurations import is_ours_wanted
 
@@ -25,6 +25,14 @@ PLUGIN_MISSING = Problem(
     "the plugin ovs is not in {folders}",
     "it is not installed, or in another folder than the runtime's",
     "install it into the runtime's folder (bin_dir in its configuration):",
+    "cni-ovs-install {folder}",
+)
+PLUGIN_ELSEWHERE = Problem(
+    "plugin_elsewhere",
+    WARNING,
+    "containerd looks for plugins in {folders}, and ovs is not there but at {path}",
+    "it was installed into another folder than `bin_dir` in containerd's configuration",
+    "if containerd is to attach pods:",
     "cni-ovs-install {folder}",
 )
 PLUGIN_LINK_BROKEN = Problem(
@@ -124,10 +132,13 @@ def plugin(machine: Machine) -> Iterator[Finding]:
     if not there:
         if not is_ours_wanted(machine):
             raise Skip("no network configuration needs it")
-        folder = folders[0] if folders else machine.bin_dirs[0]
+        folder = next(iter([*machine.containerd_folders, *folders]), PLUGIN_FOLDERS[0])
         yield PLUGIN_MISSING.found(folders=", ".join(folders) or "any folder", folder=folder)
     for path in there:
         yield from _start(path)
+    read = machine.containerd_folders
+    if there and read and is_ours_wanted(machine) and not any(os.path.dirname(path) in read for path in there):
+        yield PLUGIN_ELSEWHERE.found(folders=", ".join(read), path=there[0], folder=read[0])
 
 
 def versions(machine: Machine) -> Iterator[Finding]:
@@ -172,8 +183,7 @@ def unpacked(machine: Machine) -> Iterator[Finding]:
     own = os.path.realpath(getattr(sys, "_MEIPASS", "/"))
     found = [
         path
-        for folder in dict.fromkeys((_temporary(), "/tmp", "/var/tmp"))
-        for path in sorted(Path(folder).glob("_MEI*"))
+        for path in sorted(Path(_temporary()).glob("_MEI*"))
         if path.is_dir() and not path.is_symlink() and os.path.realpath(path) != own and _age(path) > _YOUNG
     ]
     used = _mapped() if found else ""
@@ -253,7 +263,7 @@ CHECKS = (
         plugin,
         (
             *(PLUGIN_MISSING, PLUGIN_LINK_BROKEN, PLUGIN_NOT_EXECUTABLE, PLUGIN_NOEXEC, PLUGIN_FOREIGN_MACHINE),
-            *(PLUGIN_GLIBC, PLUGIN_DOES_NOT_START),
+            *(PLUGIN_GLIBC, PLUGIN_DOES_NOT_START, PLUGIN_ELSEWHERE),
         ),
         of_target=False,
     ),

@@ -43,10 +43,15 @@ ORPHAN_TAP = Problem(
     "nsenter --net={netns} ip link delete {port}",
 )
 
+_NOT_ASSIGNED = 0xFFFFFFFF  # NETNSA_NSID_NOT_ASSIGNED of linux/net_namespace.h
+
 
 @dataclass(frozen=True)
 class _Container:
-    """A namespace that is looked at: its path, its number as this host's kernel calls it, and its interfaces."""
+    """A namespace that is looked at: its path, its number for this host, and its interfaces.
+
+    `taps` are those that nobody has open.
+    """
 
     path: str
     number: int | None
@@ -92,7 +97,7 @@ def _other_end(message: Any, containers: list[_Container]) -> tuple[_Container |
     """Where the other end of a veth is, and its name there."""
     index, number = message.get_attr("IFLA_LINK"), message.get_attr("IFLA_LINK_NETNSID")
     for box in containers:
-        if number is not None and box.number == number and index in box.names:
+        if box.number == number and index in box.names:
             return box, box.names[index]
     return None, ""
 
@@ -116,7 +121,9 @@ def _containers(machine: Machine) -> list[_Container]:
                     found[identity] = _container(path, netlink)
             except (CniError, OSError):  # it has gone, or is not for us to see
                 continue
-    return list(found.values())
+    # The kernel gives a namespace a number when an interface of this host goes there, or has its other end there. What
+    # has none is another host's business, as that of a second Open vSwitch.
+    return [container for container in found.values() if container.number is not None]
 
 
 def _container(path: str, netlink: Any) -> _Container:
@@ -127,8 +134,8 @@ def _container(path: str, netlink: Any) -> _Container:
     finally:
         namespace.close()
     names = {link.index: link.name for link in links}
-    taps = [link.name for link in links if link.kind == "tun" and is_port_name(link.name)]
-    return _Container(path, number, names, taps)
+    taps = [link.name for link in links if link.kind == "tun" and not link.carrier and is_port_name(link.name)]
+    return _Container(path, None if number == _NOT_ASSIGNED else number, names, taps)
 
 
 CHECKS = (Check("leftovers", "devices without a port", orphans, (ORPHAN, ORPHAN_TAP, ORPHAN_ON_HOST)),)

@@ -25,7 +25,7 @@ _FOLDER = click.Path(file_okay=False)
     type=_FOLDER,
     help="Folder with CNI plugins; repeatable.  [default: "
     + ", ".join(PLUGIN_FOLDERS)
-    + "]; those of containerd's configuration besides.",
+    + ", and what containerd's configuration says]",
 )
 @click.option(
     "--conf-dir",
@@ -75,7 +75,7 @@ def command(
     machine = Machine(
         db,
         conf_dirs or CONFIGURATION_FOLDERS,
-        bin_dirs or PLUGIN_FOLDERS,
+        bin_dirs,
         targets.find(target) if target is not None else None,
         probe,
     )

@@ -1,0 +1,261 @@
+"""`cni-ovs doctor`: what it says of a healthy machine, of Open vSwitch's daemons, and of many faults at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import PYTHON
+from tests.support.doctor import Doctor
+from tests.support.node import Node
+from tests.support.openvswitch import SCHEMA, Daemon
+from tests.support.plugin import REPOSITORY
+from tests.support.processes import run, wait_for
+
+pytestmark = pytest.mark.one_target
+
+OVN_SCHEMA = "/usr/share/ovn/ovn-nb.ovsschema"
+
+
+@pytest.fixture
+def doctor(node: Node, tmp_path: Path) -> Doctor:
+    return Doctor(node, tmp_path)
+
+
+@pytest.fixture
+def private_doctor(private_node: Node, tmp_path: Path) -> Doctor:
+    return Doctor(private_node, tmp_path)
+
+
+@pytest.fixture
+def other_server(request: pytest.FixtureRequest, doctor: Doctor, tmp_path: Path) -> Iterator[Daemon]:
+    """An ovsdb-server with another schema, which the doctor is told to use."""
+    run(["ovsdb-tool", "create", tmp_path / "other.db", request.param(tmp_path)])
+    socket = doctor.node.openvswitch.folder / "other.sock"
+    words = ["ovsdb-server", str(tmp_path / "other.db"), f"--remote=punix:{socket}", "-vconsole:off"]
+    server = Daemon([*words, f"--unixctl={tmp_path}/other.ctl"], tmp_path)
+    server.start()
+    wait_for("it listens", socket.exists)
+    doctor.cli.environment["CNI_OVS_DB"] = f"unix:{socket}"
+    yield server
+    server.stop()
+
+
+def old_schema(folder: Path) -> Path:
+    """That of an Open vSwitch before 2.6."""
+    schema = json.loads(Path(SCHEMA).read_text())
+    del schema["tables"]["Interface"]["columns"]["mtu_request"]
+    (folder / "old.ovsschema").write_text(json.dumps(schema))
+    return folder / "old.ovsschema"
+
+
+def test_it_is_silent_and_quick_on_a_healthy_machine_with_several_attachments(doctor: Doctor) -> None:
+    node = doctor.node
+    node.attached(ipam=node.host_local())
+    node.attached(ipam=node.host_local(), interface_type="internal")
+    node.attached(vlan=7, mtu=1400)
+    node.attached(trunk=[{"id": 7}, {"minID": 20, "maxID": 22}], macspoofchk=True)
+    start = time.monotonic()
+    doctor.is_silent()
+    assert time.monotonic() - start < 3
+    found = doctor.examines()
+    assert found["result"] == "healthy" and found["findings"] == []
+    made = {check["check"] for check in found["checks"] if check["result"] == "ok"}
+    assert {"database", "devices", "mtu", "vlans", "offload", "spoofing_rules", "addresses_held", "plugin"} <= made
+
+
+def test_it_tells_that_ovsdb_server_is_not_running(private_doctor: Doctor) -> None:
+    openvswitch = private_doctor.node.openvswitch
+    openvswitch.ovsdb_server.kill()
+    finding = private_doctor.finds("database_unreachable", code=4)
+    assert finding["message"].endswith(": Connection refused")
+    assert finding["command"].startswith("systemctl start openvswitch")
+    openvswitch.start_ovsdb_server()
+    private_doctor.is_silent()
+
+
+def test_it_tells_that_ovsdb_server_stands_still_and_how_to_let_it_go_on(private_doctor: Doctor) -> None:
+    private_doctor.node.openvswitch.ovsdb_server.freeze()
+    start = time.monotonic()
+    finding = private_doctor.finds("database_stopped", code=4)
+    assert time.monotonic() - start < 6
+    private_doctor.type_in(finding)
+    private_doctor.is_silent()
+
+
+def test_it_tells_that_ovs_vswitchd_is_not_running(private_doctor: Doctor) -> None:
+    openvswitch = private_doctor.node.openvswitch
+    private_doctor.node.attached()
+    openvswitch.ovs_vswitchd.kill()
+    finding = private_doctor.finds("vswitchd_down", code=4)
+    assert finding["command"].startswith("systemctl start openvswitch")
+    openvswitch.start_ovs_vswitchd()
+    private_doctor.is_silent()
+
+
+def test_it_tells_that_ovs_vswitchd_stands_still_and_how_to_let_it_go_on(private_doctor: Doctor) -> None:
+    private_doctor.node.attached()
+    private_doctor.node.openvswitch.ovs_vswitchd.freeze()
+    finding = private_doctor.finds("vswitchd_stopped", code=4)
+    assert finding["command"] == f"kill -CONT {private_doctor.node.openvswitch.ovs_vswitchd.pid}"
+    private_doctor.type_in(finding)
+    private_doctor.is_silent()
+
+
+def test_it_tells_that_ovs_vswitchd_lags(private_doctor: Doctor) -> None:
+    """It looks at cur_cfg only when something else changes, so that what is written there stays."""
+    openvswitch = private_doctor.node.openvswitch
+    openvswitch.transact({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"cur_cfg": 0}})
+    finding = private_doctor.finds("vswitchd_lags", code=3)
+    assert "change 0 of" in finding["message"]
+    openvswitch.vsctl("set", "Open_vSwitch", ".", "external_ids:test=1")
+    private_doctor.is_silent()
+
+
+@pytest.mark.parametrize("other_server", [old_schema], indirect=True)
+def test_it_tells_that_open_vswitch_is_too_old(doctor: Doctor, other_server: Daemon) -> None:
+    found = doctor.examines()
+    [finding] = [finding for finding in found["findings"] if finding["problem"] == "schema_old"]
+    assert "Interface.mtu_request" in finding["message"]
+    assert found["exit_code"] == 4
+
+
+@pytest.mark.parametrize("other_server", [lambda _: OVN_SCHEMA], indirect=True)
+def test_it_tells_that_the_database_is_another_one(doctor: Doctor, other_server: Daemon) -> None:
+    doctor.finds("database_foreign", code=4)
+
+
+def test_it_tells_that_a_bridge_of_a_configuration_does_not_exist_and_how_to_make_it(doctor: Doctor) -> None:
+    node = doctor.node
+    bridge = f"{node.bridge[:-1]}x"
+    doctor.configure("20-other.conflist", network="other", bridge=bridge)
+    finding = doctor.finds("bridge_missing", code=4)
+    assert bridge in finding["message"] and "other" in finding["message"]
+    doctor.type_in(finding)
+    node._bridges.append(bridge)
+    assert node.openvswitch.row("Bridge", bridge)["datapath_type"] == "netdev"
+    doctor.is_silent()
+
+
+@pytest.mark.skipif(Path("/sys/module/openvswitch").exists(), reason="this kernel has openvswitch.ko")
+def test_it_tells_that_the_kernel_has_no_module_for_a_bridge(doctor: Doctor) -> None:
+    doctor.node.openvswitch.vsctl("--no-wait", "add-br", "br-kernel")
+    try:
+        finding = doctor.finds("kernel_module_missing", code=4)
+        assert finding["command"] == "modprobe openvswitch"
+    finally:
+        doctor.node.openvswitch.delete_bridges(["br-kernel"])
+
+
+def test_it_tells_that_a_bridge_has_no_rules_and_how_to_let_it_switch(doctor: Doctor) -> None:
+    node = doctor.node
+    node.attached()
+    management = node.openvswitch.folder / f"{node.bridge}.mgmt"
+    node.host.run("ovs-ofctl", "del-flows", f"unix:{management}")
+    finding = doctor.finds("bridge_drops", code=4)
+    assert finding["command"] == f"ovs-ofctl add-flow {node.bridge} actions=NORMAL"
+    node.host.run("sh", "-ec", finding["command"], env={**os.environ, "OVS_RUNDIR": str(node.openvswitch.folder)})
+    doctor.is_silent()
+
+
+def faults(doctor: Doctor) -> None:
+    """Five of them, and a note."""
+    node = doctor.node
+    node.attached(vlan=7)
+    node.openvswitch.vsctl("set", "port", doctor.uplink, "trunks=1,2")
+    node.host.ip("link", "set", doctor.uplink, "down")
+    node.vanish(node.attached())
+    doctor.write("30-broken.conf", "{")
+    (doctor.plugins / "ovs").chmod(0o644)
+    pod = node.attached()
+    pod.sandbox.ip("link", "set", "net1", "down")
+
+
+def in_terminal(command: list[str], environment: dict[str, str], columns: int) -> str:
+    """What a program prints on a terminal of so many columns."""
+    terminal, stdout = pty.openpty()
+    fcntl.ioctl(stdout, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(command, stdin=stdout, stdout=stdout, stderr=stdout, env=environment)
+    os.close(stdout)
+    printed = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # the other side is closed
+            break
+        printed += part
+    process.wait(10)
+    os.close(terminal)
+    return printed.decode()
+
+
+def test_many_faults_at_once_are_told_worst_first_in_the_width_of_the_terminal(doctor: Doctor) -> None:
+    faults(doctor)
+    environment = {**doctor.cli.environment, "TERM": "dumb"}
+    printed = in_terminal(doctor.cli.command(*doctor.words()), environment, 80)
+    assert "\x1b" not in printed
+    lines = printed.replace("\r", "").splitlines()
+    too_long = [line for line in lines if len(line) > 80 and " " in line.strip().removeprefix("to do: ")]
+    assert not too_long, printed
+    levels = [line.split()[0] for line in lines if line.split() and line.split()[0] in ("fault", "warning")]
+    assert levels == ["fault"] * 4 + ["warning"] * 2, printed
+    assert lines[-1].startswith("4 faults, 2 warnings; "), printed
+    assert len(lines) < 40
+
+
+def test_of_many_alike_a_few_are_printed_and_all_of_them_if_it_is_asked_to(doctor: Doctor) -> None:
+    node = doctor.node
+    node.vanish(*(node.attached() for _ in range(5)))
+    done = doctor.cli.run(*doctor.words(), check=False)
+    assert done.returncode == 3
+    assert done.stdout.count("has no container any more") == 3 and "and 2 more of this kind" in done.stdout
+    done = doctor.cli.run(*doctor.words("--verbose"), check=False)
+    assert done.stdout.count("has no container any more") == 5
+
+
+def test_what_the_database_says_steers_no_terminal(doctor: Doctor) -> None:
+    node = doctor.node
+    pod = node.attached()
+    name = node.port(pod)["name"]
+    hostile = "\x1b[2J\x1b]0;owned\x07\r\n\u202e" + "x" * 10_000
+    ids = [
+        "map",
+        [["owner", "cni-ovs"], *([key, hostile] for key in ("contNetns", "contID", "contIface", "contFlows"))],
+    ]
+    node.openvswitch.transact(
+        {"op": "update", "table": "Port", "where": [["name", "==", name]], "row": {"external_ids": ids}}
+    )
+    node.openvswitch.vsctl("--no-wait", "add-port", node.bridge, "no\x1b[31msuch")
+    for words in ((), ("--verbose",), ("--json",), (pod.netns, "--verbose")):
+        done = doctor.cli.run(*doctor.words(*words), check=False)
+        assert done.returncode in (0, 3, 4) and done.stderr == "", done
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout), ascii(done.stdout)
+        assert max(map(len, done.stdout.splitlines())) < 2000 or "--json" in words
+
+
+def test_it_says_that_it_needs_root() -> None:
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        str(PYTHON),
+        "-m",
+        "cni_ovs.cli",
+        "doctor",
+    ]
+    done = run(command, env={"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"]}, check=False)
+    if "Permission denied" in done.stderr and "setpriv" in done.stderr:
+        pytest.skip("another user may not execute the interpreter of this checkout")
+    assert done.returncode == 1
+    assert "run it as root" in done.stderr

@@ -1,0 +1,339 @@
+"""`cni-ovs doctor`: faults of ports, devices, uplinks and addresses, made for real, and mended by what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cni_ovs.plugin.attachment import identity, port_name
+from tests.support.doctor import Doctor
+from tests.support.ipam import static
+from tests.support.node import Node
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.one_target
+
+
+@pytest.fixture
+def doctor(node: Node, tmp_path: Path) -> Doctor:
+    return Doctor(node, tmp_path)
+
+
+@pytest.fixture
+def private_doctor(private_node: Node, tmp_path: Path) -> Doctor:
+    return Doctor(private_node, tmp_path)
+
+
+# Ports and devices
+
+
+def test_a_port_whose_container_is_gone_is_found_and_removed(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    doctor.node.attached()
+    doctor.node.vanish(pod)
+    finding = doctor.finds("port_stale", code=3)
+    assert pod.netns in finding["message"] and "cni-ovs gc" in finding["remedy"]
+    doctor.type_in(finding)
+    doctor.is_silent()
+
+
+@pytest.mark.userspace
+@pytest.mark.parametrize("kind", ["internal", "tap"])
+def test_an_interface_that_died_with_ovs_vswitchd_is_found(private_doctor: Doctor, kind: str) -> None:
+    node = private_doctor.node
+    pod = node.attached(interface_type=kind)
+    node.attached()
+    node.openvswitch.ovs_vswitchd.stop()
+    node.openvswitch.start_ovs_vswitchd()
+    for words in ((), (pod.netns,)):
+        finding = private_doctor.finds("device_dead", *words, code=4)
+        assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
+    pod.delete().silent()
+    pod.add().ok()
+    private_doctor.is_silent()
+
+
+def test_an_interface_that_was_deleted_is_found(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    pod.sandbox.ip("link", "delete", "net1")
+    finding = doctor.finds("device_lost", code=4)
+    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
+    pod.delete().silent()
+    pod.add().ok()
+    doctor.is_silent()
+
+
+def test_an_interface_that_is_down_is_found_and_set_up(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    pod.sandbox.ip("link", "set", "net1", "down")
+    doctor.type_in(doctor.finds("device_down", code=4))
+    doctor.is_silent()
+
+
+def test_the_end_on_the_host_that_is_down_is_found_and_set_up(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    doctor.node.host.ip("link", "set", doctor.node.port(pod)["name"], "down")
+    doctor.type_in(doctor.finds("host_end_down", code=4))
+    doctor.is_silent()
+
+
+def test_a_port_that_ovs_vswitchd_has_refused_is_found(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    name = doctor.node.port(pod)["name"]
+    doctor.node.openvswitch.vsctl("set", "interface", name, "type=nonsense", check=False)
+    finding = doctor.finds("port_refused", code=4)
+    assert name in finding["message"]
+    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
+    doctor.node.openvswitch.vsctl("set", "interface", name, 'type=""')
+    doctor.is_silent()
+
+
+def test_a_container_whose_port_was_removed_is_found_and_what_is_left_of_it_removed(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    doctor.node.openvswitch.vsctl("del-port", doctor.node.port(pod)["name"])
+    finding = doctor.finds("orphan", code=4)
+    assert finding["message"].startswith(f"net1 in {pod.sandbox.name} leads nowhere")
+    doctor.type_in(finding)
+    doctor.is_silent()
+    pod.add().ok()
+    doctor.is_silent()
+
+
+@pytest.mark.userspace
+def test_a_dead_tap_whose_port_was_removed_is_found_and_removed(private_doctor: Doctor) -> None:
+    node = private_doctor.node
+    pod = node.attached(interface_type="internal")
+    node.openvswitch.ovs_vswitchd.stop()
+    node.openvswitch.vsctl("--no-wait", "del-port", node.port(pod)["name"])
+    node.openvswitch.start_ovs_vswitchd()
+    private_doctor.type_in(private_doctor.finds("orphan_tap", code=4))
+    private_doctor.is_silent()
+
+
+@pytest.mark.userspace
+def test_offload_that_was_switched_on_again_is_found_and_switched_off(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    pod.sandbox.run("ethtool", "-K", "net1", "tx", "on")
+    finding = doctor.finds("offload_on", code=4)
+    assert finding["command"] == f"nsenter --net={pod.netns} ethtool -K net1 tx off"
+    doctor.type_in(finding)
+    doctor.is_silent()
+
+
+def test_rules_against_forged_addresses_that_are_gone_are_found(private_doctor: Doctor) -> None:
+    node = private_doctor.node
+    pod = node.attached(macspoofchk=True)
+    node.openvswitch.ovs_vswitchd.kill()
+    node.openvswitch.start_ovs_vswitchd()
+    finding = private_doctor.finds("rules_gone", code=4)
+    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
+    pod.delete().silent()
+    pod.add().ok()
+    private_doctor.is_silent()
+
+
+# The way out
+
+
+def test_a_bridge_without_uplink_is_a_note_and_no_fault(doctor: Doctor) -> None:
+    node = doctor.node
+    node.openvswitch.vsctl("del-port", doctor.uplink)
+    pod = node.attached()
+    assert doctor.finds("no_uplink", code=0)["level"] == "note"
+    done = doctor.cli.run(*doctor.words())
+    assert done.stdout.startswith("healthy: ") and "1 note" in done.stdout and done.stdout.count("\n") == 1
+    assert "has no uplink" in doctor.cli.run(*doctor.words("--verbose")).stdout
+    assert "has no uplink" in doctor.cli.run(*doctor.words(pod.netns)).stdout
+
+
+def test_an_uplink_that_is_down_is_found_and_set_up(doctor: Doctor) -> None:
+    doctor.node.attached()
+    doctor.node.host.ip("link", "set", doctor.uplink, "down")
+    finding = doctor.finds("uplink_down", code=4)
+    assert finding["command"] == f"ip link set {doctor.uplink} up"
+    doctor.type_in(finding)
+    doctor.is_silent()
+
+
+def test_an_uplink_without_carrier_is_found_also_behind_a_patch_port(doctor: Doctor) -> None:
+    node = doctor.node
+    other = node.add_bridge()
+    for bridge, name, peer in ((node.bridge, "here", "there"), (other, "there", "here")):
+        port, mate = f"{name}{other[2:]}", f"{peer}{other[2:]}"
+        options = ["--", "set", "interface", port, "type=patch", f"options:peer={mate}"]
+        node.openvswitch.vsctl("add-port", bridge, port, *options)
+    node.openvswitch.vsctl("del-port", doctor.uplink, "--", "add-port", other, doctor.uplink)
+    node.attached()
+    doctor.is_silent()
+    node.host.ip("link", "set", doctor.other_end, "down")
+    finding = doctor.finds("uplink_no_carrier", code=4)
+    assert other in finding["message"] and doctor.uplink in finding["message"]
+    node.host.ip("link", "set", doctor.other_end, "up")
+    doctor.is_silent()
+
+
+def test_an_uplink_that_is_not_there_is_found_and_removed(doctor: Doctor) -> None:
+    node = doctor.node
+    node.attached()
+    node.openvswitch.vsctl("add-port", node.bridge, "nosuch0", check=False)
+    finding = doctor.finds("other_port_refused", code=3)
+    assert "No such device" in finding["message"]
+    node.openvswitch.vsctl("del-port", doctor.uplink)
+    finding = doctor.finds("uplink_refused", code=4)
+    doctor.type_in(finding)
+    assert "nosuch0" not in node.openvswitch.port_names(node.bridge)
+
+
+def test_an_mtu_that_the_uplink_does_not_pass_is_found_and_made_smaller(doctor: Doctor) -> None:
+    pod = doctor.node.attached(mtu=9000)
+    finding = doctor.finds("mtu_too_large", code=3)
+    assert "9000" in finding["message"] and "1500" in finding["message"]
+    doctor.type_in(finding)
+    assert pod.sandbox.link("net1").mtu == 1500
+    doctor.is_silent()
+
+
+@pytest.mark.userspace
+@pytest.mark.parametrize(("kind", "largest"), [("vxlan", 1450), ("geneve", 1442)])
+def test_an_mtu_that_a_tunnel_does_not_leave_is_found_and_made_smaller(doctor: Doctor, kind: str, largest: int) -> None:
+    node = doctor.node
+    node.host.ip("address", "add", "192.0.2.1/24", "dev", doctor.other_end)
+    options = ["--", "set", "interface", f"tun-{kind}", f"type={kind}", "options:remote_ip=192.0.2.2"]
+    node.openvswitch.vsctl("del-port", doctor.uplink, "--", "add-port", node.bridge, f"tun-{kind}", *options)
+    pod = node.attached()
+    doctor.type_in(doctor.finds("mtu_too_large", code=3))
+    assert pod.sandbox.link("net1").mtu == largest
+    doctor.is_silent()
+
+
+@pytest.mark.userspace
+def test_an_mtu_that_an_internal_port_does_not_carry_is_found_and_made_smaller(doctor: Doctor) -> None:
+    doctor.node.attached(interface_type="internal", mtu=9000)
+    doctor.type_in(doctor.finds("mtu_userspace", code=3))
+    doctor.is_silent()
+
+
+def test_a_vlan_that_the_uplink_does_not_carry_is_found_and_added(doctor: Doctor) -> None:
+    vsctl = doctor.node.openvswitch.vsctl
+    vsctl("set", "port", doctor.uplink, "trunks=1,2")
+    doctor.node.attached(vlan=2)
+    doctor.is_silent()
+    doctor.node.attached(trunk=[{"id": 2}, {"id": 7}, {"id": 9}])
+    finding = doctor.finds("vlan_not_carried", code=3)
+    assert "VLAN 7, 9 of net1" in finding["message"]
+    doctor.type_in(finding)
+    assert doctor.node.openvswitch.row("Port", doctor.uplink)["trunks"] == [1, 2, 7, 9]
+    doctor.is_silent()
+
+
+def test_an_attachment_without_vlan_is_found_where_the_uplink_has_one(doctor: Doctor) -> None:
+    doctor.node.openvswitch.vsctl("set", "port", doctor.uplink, "tag=5")
+    doctor.node.attached()
+    finding = doctor.finds("vlan_of_access_uplink", code=3)
+    assert "VLAN 0 (untagged)" in finding["message"] and "which has VLAN 5" in finding["message"]
+
+
+# Addresses
+
+
+def test_an_address_that_nobody_has_is_found_and_returned(doctor: Doctor) -> None:
+    node = doctor.node
+    pod = node.attached(ipam=node.host_local())
+    kept = node.attached(ipam=node.host_local())
+    node.openvswitch.vsctl("del-port", node.port(pod)["name"])
+    pod.sandbox.delete()
+    wait_for("the devices are gone", lambda: "cni" not in "".join(set(node.host.links()) - {node.port(kept)["name"]}))
+    doctor.is_silent()  # it is younger than a minute
+    path = node.address_files / node.network / pod.addresses[0]
+    then = time.time() - 100
+    for address in (*pod.addresses, *kept.addresses):
+        os.utime(node.address_files / node.network / address, (then, then))
+    finding = doctor.finds("address_held_by_nobody", code=3)
+    assert finding["command"] == f"rm {path}"
+    doctor.type_in(finding)
+    assert node.addresses_given_out() == kept.addresses
+    doctor.is_silent()
+
+
+def test_an_address_that_is_just_being_given_is_no_fault(doctor: Doctor) -> None:
+    node = doctor.node
+    scripted = node.scripted_ipam(ADD="sleep 5")
+    pod = node.attachment(ipam=scripted.config, cni_path=str(scripted.folder))
+    running = pod.start("ADD")
+    wait_for("IPAM is called", lambda: "ADD" in scripted.calls)
+    path = node.address_files / node.network / "10.10.0.9"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{pod.container_id}\r\n{pod.ifname}")
+    os.utime(path, (1, 1))
+    doctor.is_silent()
+    path.unlink()
+    running.wait()
+
+
+def test_a_removal_that_is_unfinished_is_found(doctor: Doctor) -> None:
+    node = doctor.node
+    pod = node.attachment()
+    name = port_name(node.network, pod.container_id, pod.ifname)
+    note = {**identity(node.network, pod.container_id, pod.ifname), "contNetns": pod.netns}
+    mutation = ["external_ids", "insert", ["map", [[f"cni-ovs-detaching-{name}", json.dumps(note)]]]]
+    this = [["name", "==", node.bridge]]
+    node.openvswitch.transact({"op": "mutate", "table": "Bridge", "where": this, "mutations": [mutation]})
+    finding = doctor.finds("removal_unfinished", code=3)
+    assert pod.container_id[:12] in finding["message"] and finding["command"] == "cni-ovs gc"
+    pod.gc(**{"cni.dev/valid-attachments": []}).silent()
+    doctor.is_silent()
+
+
+# One container
+
+
+def test_a_container_that_is_not_attached_is_told(doctor: Doctor) -> None:
+    doctor.node.attached()
+    sandbox = doctor.node.sandbox()
+    finding = doctor.finds("not_attached", sandbox.name, code=4)
+    assert sandbox.name in finding["message"]
+
+
+def test_of_one_container_only_what_matters_to_it_is_told(doctor: Doctor) -> None:
+    node = doctor.node
+    pods = [node.attached(ipam=static(f"10.1.0.{number}/24")) for number in (2, 3)]
+    pods[1].sandbox.ip("link", "set", "net1", "down")
+    doctor.write("30-broken.conf", "{")
+    found = doctor.examines(pods[0].netns)
+    assert [finding["problem"] for finding in found["findings"]] == ["no_default_route"]
+    assert found["exit_code"] == 0
+    doctor.finds("device_down", pods[1].sandbox.name, code=4)
+
+
+def test_an_address_that_another_container_has_is_told(doctor: Doctor) -> None:
+    node = doctor.node
+    pods = [node.attached(ipam=static(f"fd00::{number}/64")) for number in (2, 3)]
+    pods[1].sandbox.ip("address", "add", "fd00::2/64", "dev", "net1")
+    refused = lambda: [a for a in pods[1].sandbox.addresses("net1") if a.duplicate]  # noqa: E731
+    wait_for("the kernel has noticed", refused)
+    finding = doctor.finds("address_duplicate", pods[1].netns, code=4)
+    assert "fd00::2" in finding["message"]
+
+
+@pytest.mark.parametrize(("own", "gateway"), [("10.1.0.2/24", "10.1.0.1"), ("fd00::2/64", "fd00::1")])
+def test_a_gateway_that_does_not_answer_is_told_if_it_may_be_asked(doctor: Doctor, own: str, gateway: str) -> None:
+    node = doctor.node
+    default = {"dst": "::/0" if ":" in own else "0.0.0.0/0"}
+    pod = node.attached(ipam=static(own, gateways=(gateway,), routes=(default,)))
+    doctor.is_silent(pod.netns)
+    finding = doctor.finds("gateway_silent", pod.netns, "--probe", code=4)
+    assert gateway in finding["message"] and node.bridge in finding["remedy"]
+    node.attached(ipam=static(f"{gateway}/{own.partition('/')[2]}"))
+    doctor.is_silent(pod.netns, "--probe")
+
+
+def test_a_gateway_that_did_not_answer_is_told_without_asking_it_again(doctor: Doctor) -> None:
+    node = doctor.node
+    pod = node.attached(ipam=static("10.1.0.2/24", gateways=("10.1.0.1",), routes=({"dst": "0.0.0.0/0"},)))
+    assert not pod.sandbox.pings("10.1.0.1", timeout=4)
+    finding = doctor.finds("gateway_was_silent", pod.netns, code=3)
+    assert finding["command"] == f"cni-ovs doctor {pod.sandbox.name} --probe"
