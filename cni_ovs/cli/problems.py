@@ -16,8 +16,8 @@ LEVELS = (FAULT, WARNING, NOTE)
 _LONGEST = 240  # of a value in a message: database rows may have any text
 _LONGEST_COMMAND = 1000
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# Values that are several words, as they are shown in the documentation. The … is for --db.
-_WORDS = {"vsctl": "ovs-vsctl …", "reattach": "cni-ovs reattach"}
+# What several words, or none, stand for in the documentation. The … is for --db.
+_WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "db": "", "numbers": "VLANS"}
 
 Value = str | int | list[str]
 
@@ -74,9 +74,12 @@ class Problem:
 
     def documented(self) -> tuple[str, str, str, str]:
         """Level, message, cause and what to do, as cells of the table in docs/command.md."""
-        command = _PLACEHOLDER.sub(lambda found: _WORDS.get(found[1], found[1].upper()), self.command)
-        to_do = [_PLACEHOLDER.sub("…", self.remedy), f"`{command}`" if command else ""]
-        return self.level, _PLACEHOLDER.sub("…", self.message), self.cause, " ".join(filter(None, to_do))
+
+        def shown(text: str) -> str:
+            return _PLACEHOLDER.sub(lambda found: _WORDS.get(found[1], found[1].upper()), text).strip()
+
+        to_do = [shown(self.remedy), f"`{shown(self.command)}`" if self.command else ""]
+        return self.level, shown(self.message), self.cause, " ".join(filter(None, to_do))
 
 
 def printable(text: str, limit: int = _LONGEST) -> str:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import termios
@@ -241,6 +242,21 @@ def test_what_the_database_says_steers_no_terminal(doctor: Doctor) -> None:
         assert done.returncode in (0, 3, 4) and done.stderr == "", done
         assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout), ascii(done.stdout)
         assert max(map(len, done.stdout.splitlines())) < 2000 or "--json" in words
+
+
+def test_the_commands_of_the_documentation_find_a_healthy_machine(doctor: Doctor) -> None:
+    page = (REPOSITORY / "docs/command.md").read_text()
+    section = page.partition("\n## cni-ovs doctor\n")[2].partition("\n## ")[0]
+    commands = [
+        line for block in re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S) for line in block.splitlines()
+    ]
+    assert len(commands) == 3
+    web = doctor.node.attached()
+    for command in commands:
+        program, name, *words = command.split()
+        assert (program, name) == ("cni-ovs", "doctor")
+        done = doctor.cli.run(*doctor.words(*(web.sandbox.name if word == "web" else word for word in words)))
+        assert "healthy: " in done.stdout
 
 
 def test_it_says_that_it_needs_root() -> None:

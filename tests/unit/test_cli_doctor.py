@@ -1,0 +1,161 @@
+"""The doctor's parts that need no machine: carrying out checks, and how findings and commands are told."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_ovs.cli import checks, diagnosis, paths, problems
+from cni_ovs.cli.database import Port
+from cni_ovs.cli.doctor import Check, examine, exit_code, worst_first
+from cni_ovs.cli.machine import Machine
+from cni_ovs.cli.problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/command.md"
+TABLE = re.compile(r"^\| problem \| level \|.*?(?=^$|\Z)", re.MULTILINE | re.DOTALL)
+
+A_FAULT = Problem("a_fault", FAULT, "{what} is broken", "it was dropped", "mend it:", "mend {what} {words}")
+A_WARNING = Problem("a_warning", WARNING, "{what} creaks", "it is old", "oil it")
+A_NOTE = Problem("a_note", NOTE, "{what} is blue", "it was painted")
+
+
+def finds_all(machine: Machine) -> Iterator[Finding]:
+    yield from (problem.found(what="it", words=[]) for problem in (A_NOTE, A_WARNING, A_FAULT))
+
+
+def finds_and_fails(machine: Machine) -> Iterator[Finding]:
+    yield A_WARNING.found(what="it")
+    raise RuntimeError("and then \x1b[2J")
+
+
+def skips(machine: Machine) -> Iterator[Finding]:
+    yield from ()
+    raise Skip("no time")
+
+
+def ends_it_all(machine: Machine) -> Iterator[Finding]:
+    yield from ()
+    raise SystemExit(0)
+
+
+def is_well(machine: Machine) -> Iterator[Finding]:
+    yield from ()
+
+
+def check(look: object, **scope: bool) -> Check:
+    return Check(getattr(look, "__name__", ""), "it", look, (A_FAULT, A_WARNING, A_NOTE), **scope)  # type: ignore[arg-type] # each has the form
+
+
+def registered() -> list[Problem]:
+    return [problem for check in checks.CHECKS for problem in check.problems]
+
+
+def test_whatever_happens_in_a_check_the_others_are_made() -> None:
+    made = examine([check(look) for look in (finds_and_fails, ends_it_all, skips, finds_all, is_well)], Machine())
+    assert [outcome.result for outcome in made] == ["failed", "failed", "skipped", "fault", "ok"]
+    assert [len(outcome.findings) for outcome in made] == [1, 0, 0, 3, 0]
+    assert made[0].reason == "RuntimeError: and then \\x1b[2J" and made[2].reason == "no time"
+
+
+def test_a_check_that_hangs_is_left_behind_with_what_it_has_found() -> None:
+    end = threading.Event()
+
+    def hangs(machine: Machine) -> Iterator[Finding]:
+        yield A_WARNING.found(what="it")
+        end.wait(10)
+
+    start = time.monotonic()
+    made = examine([check(hangs), check(is_well)], Machine(), seconds=0.2)
+    end.set()
+    assert time.monotonic() - start < 2
+    assert [outcome.result for outcome in made] == ["failed", "ok"]
+    assert len(made[0].findings) == 1 and "0.2 s" in made[0].reason
+
+
+@pytest.mark.parametrize(
+    ("looks", "code"),
+    [
+        ((is_well, skips), 0),
+        ((finds_and_fails,), 1),
+        ((finds_all, finds_and_fails), 4),
+        ((is_well,), 0),
+    ],
+)
+def test_the_exit_code_tells_the_worst(looks: tuple[object, ...], code: int) -> None:
+    assert exit_code(examine([check(look) for look in looks], Machine())) == code
+
+
+def test_findings_are_told_worst_first() -> None:
+    made = examine([check(finds_all), check(finds_all)], Machine())
+    assert [finding.problem.level for finding in worst_first(made)] == [FAULT] * 2 + [WARNING] * 2 + [NOTE] * 2
+
+
+def test_a_target_chooses_the_checks() -> None:
+    every = [check(is_well), check(is_well, of_machine=False), check(is_well, of_target=False)]
+    assert len(examine(every, Machine())) == 2
+
+
+@given(st.text(), st.lists(st.text(min_size=1)))
+def test_a_command_has_its_words_quoted_and_cannot_steer_a_terminal(what: str, words: list[str]) -> None:
+    finding = A_FAULT.found(what=what, words=words)
+    assert finding.message.isprintable()
+    if finding.command:
+        assert finding.command.isprintable()
+        assert shlex.split(finding.command) == ["mend", what, *words]
+
+
+@given(st.lists(st.text("ab '\"\\$", min_size=1, max_size=30), min_size=1), st.integers(20, 120))
+def test_a_command_on_several_lines_is_the_same_command(words: list[str], width: int) -> None:
+    lines = diagnosis._typed(shlex.join(words), width)
+    assert shlex.split("\n".join(lines).replace("\\\n", " ")) == words
+    assert all(len(line) <= width or len(shlex.split(line.removesuffix("\\"))) == 1 for line in lines)
+
+
+def port(**columns: object) -> Port:
+    values = {"tag": None, "trunks": [], "vlan_mode": None, **columns}
+    return Port("", "", values["tag"], values["trunks"], [], values["vlan_mode"], None, {}, {}, None, [])  # type: ignore[arg-type] # so it is
+
+
+@pytest.mark.parametrize(
+    ("columns", "vlans"),
+    [
+        ({}, None),
+        ({"tag": 5}, {5}),
+        ({"tag": 5, "vlan_mode": "dot1q-tunnel"}, {5}),
+        ({"trunks": [1, 2]}, {1, 2}),
+        ({"tag": 5, "vlan_mode": "native-untagged"}, None),
+        ({"tag": 5, "trunks": [1], "vlan_mode": "native-tagged"}, {1, 5}),
+        ({"vlan_mode": "access"}, {0}),
+    ],
+)
+def test_the_vlans_of_a_port_are_those_of_its_mode(columns: dict[str, object], vlans: set[int] | None) -> None:
+    assert paths.carried(port(**columns)) == vlans
+
+
+def test_every_problem_is_that_of_one_check_and_says_what_to_do() -> None:
+    names = [problem.name for problem in registered()]
+    assert len(names) == len(set(names))
+    modules = [value for value in vars(checks).values() if hasattr(value, "CHECKS")]
+    declared = {value.name for module in modules for value in vars(module).values() if isinstance(value, Problem)}
+    assert declared == set(names)
+    assert [problem.name for problem in registered() if not problem.remedy and not problem.command] == []
+    assert all(problem.level in problems.LEVELS and problem.cause for problem in registered())
+
+
+def test_the_documentation_has_every_problem(request: pytest.FixtureRequest) -> None:
+    """With --write-docs it is written."""
+    rows = ["| problem | level | message | cause | what to do |", "| --- | --- | --- | --- | --- |"]
+    rows += [f"| {' | '.join((f'`{problem.name}`', *problem.documented()))} |" for problem in registered()]
+    table, page = "\n".join(rows) + "\n", PAGE.read_text()
+    if request.config.getoption("--write-docs"):
+        page = TABLE.sub(lambda _: table, page) if TABLE.search(page) else page + table
+        PAGE.write_text(page)
+    assert table in page, "run this test with --write-docs"
