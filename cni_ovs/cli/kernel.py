@@ -11,9 +11,11 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
+from cni_ovs.plugin import netns
 from cni_ovs.plugin.errors import CniError
-from cni_ovs.plugin.netns import OWN, Namespace
+from cni_ovs.plugin.netns import Namespace
 
+OWN = netns.OWN
 _EVERYWHERE = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
 _MAIN = 254
 _RTN_UNICAST, _RTPROT_KERNEL = 1, 2
