@@ -13,7 +13,7 @@ from cni_ovs.plugin.spelling import nearest
 # The commands, as --help arranges them. Each is a file in commands/, which is imported when it is needed.
 SECTIONS = {
     "Attach containers": ("attach", "detach", "reattach"),
-    "See what is there, and what is wrong": ("show", "doctor"),
+    "See what is there, and what is wrong": ("show", "doctor", "test"),
     "Write network configurations": ("explain",),
     "Set up the shell": ("completion",),
 }

@@ -22,3 +22,8 @@ def console() -> Console:
 def print_json(value: Any) -> None:
     """Print one JSON value, indented, with its keys in their order."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def plain(text: str) -> str:
+    """A text from outside without what would steer a terminal: each character that is not printable becomes "?"."""
+    return "".join(char if char.isprintable() else "?" for char in text)
