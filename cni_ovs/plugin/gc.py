@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .config import NetworkConfig
     from .deadline import Deadline
     from .protocol import Invocation
-    from .vswitch import Port
+    from .vswitch import Port, Vswitch
 
 
 def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
@@ -40,45 +40,7 @@ def _remove_stale(
     of_network = attachments.of_network(config.name)
     limits = vswitch.limits_of_network(of_network)  # before the ports: an ADD inserts both at once
     ports = vswitch.ports_of_network(of_network)
-
-    # One time for all, or a few IPAM plugins that killed ADDs have left and that hang would use it up.
-    patience = deadline.shorter(deadline.remaining() / 2)
-
-    def is_free(name: str) -> bool:
-        """Whether nobody is at work; GC is later than what the runtime knew when it called."""
-        if at_work.is_add_alive(name):
-            log.info(f"an ADD is at work on port {name!r}; it is left for the next GC")
-            return False
-        at_work.wait_for_end(name, patience)
-        vswitch.use(deadline.shorter(deadline.remaining() / 2))
-        return True
-
-    def release(name: str, recorded: dict[str, str]) -> None:
-        vswitch.use(deadline)
-        if config.ipam_type is None:
-            detaching.forget(vswitch, name)
-            return
-        # IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it.
-        variables = attachments.variables(recorded)
-        detaching.return_address(vswitch, name, invocation, config, deadline, variables)
-
-    def remove(port: Port) -> None:
-        name = attachments.name_of(port.external_ids)  # the port's, unless it is that of a VF
-        if not is_free(name):
-            return
-        # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
-        if remove_ports(vswitch, [port], deadline, notes=detaching.note(name, port.external_ids)):
-            errors.attempt(remove_rules, vswitch, [port], config, deadline)
-            release(name, port.external_ids)
-
-    def finish(name: str, recorded: dict[str, str]) -> None:
-        attachment = attachments.identity(config.name, recorded["contID"], recorded["contIface"])
-        if not is_free(name) or vswitch.ports_of_network(attachment):
-            return  # it has just been attached anew
-        devices.remove_files(name, recorded)
-        devices.of("veth").destroy(Netlink(), name)
-        release(name, recorded)
-
+    removal = Removal(vswitch, invocation, config, deadline, errors)
     for port in ports:
         recorded = port.external_ids
         if not tells_attachment(recorded):
@@ -87,11 +49,9 @@ def _remove_stale(
         if (recorded["contID"], recorded["contIface"]) in valid:
             continue
         log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']!r}")
-        errors.attempt(remove, port)
-    with_ports = [attachments.identity_of(port.external_ids) for port in ports]
-    for identity in map(attachments.identity_of, limits):
-        if identity is not None and identity not in with_ports:  # somebody else has removed the port alone
-            errors.attempt(vswitch.remove_limits, identity)
+        errors.attempt(removal.remove, port)
+    for identity in without_ports(limits, ports):
+        errors.attempt(vswitch.remove_limits, identity)
     if config.checks_spoofing:
         from . import spoofing  # noqa: PLC0415 - start-up time, for a network without rules
 
@@ -104,4 +64,82 @@ def _remove_stale(
                 detaching.forget(vswitch, name)
         elif (recorded["contID"], recorded["contIface"]) not in valid:
             log.info(f"finishing the removal of container {recorded['contID']}, interface {recorded['contIface']!r}")
-            errors.attempt(finish, name, recorded)
+            errors.attempt(removal.finish, name, recorded)
+
+
+def without_ports(limits: list[dict[str, str]], ports: list[Port]) -> list[dict[str, str]]:
+    """The attachments that have QoS or Queue rows and no port: somebody else has removed the port alone.
+
+    Args:
+        limits: external_ids of the rows.
+        ports: read after those.
+    """
+    with_ports = [attachments.identity_of(port.external_ids) for port in ports]
+    found: list[dict[str, str]] = []
+    for identity in map(attachments.identity_of, limits):
+        if identity is not None and identity not in with_ports and identity not in found:
+            found.append(identity)
+    return found
+
+
+class Removal:
+    """Removes attachments whose containers are gone, each unless an ADD is at work on it.
+
+    Args:
+        vswitch: where they are.
+        invocation, config: for the IPAM plugin.
+        deadline: for all of them.
+        errors: takes those after which more can still be done.
+    """
+
+    def __init__(
+        self, vswitch: Vswitch, invocation: Invocation, config: NetworkConfig, deadline: Deadline, errors: Errors
+    ) -> None:
+        self._vswitch = vswitch
+        self._invocation = invocation
+        self._config = config
+        self._deadline = deadline
+        self._errors = errors
+        # One time for all, or a few IPAM plugins that killed ADDs have left and that hang would use it up.
+        self._patience = deadline.shorter(deadline.remaining() / 2)
+
+    def remove(self, port: Port) -> bool:
+        """Remove a port and what belongs to it; False if it has changed since it was read, or an ADD is at work."""
+        recorded = port.external_ids
+        name = attachments.name_of(recorded)  # the port's, unless it is that of a VF
+        if not self._is_free(name):
+            return False
+        # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
+        if not remove_ports(self._vswitch, [port], self._deadline, notes=detaching.note(name, recorded)):
+            return False
+        self._errors.attempt(remove_rules, self._vswitch, [port], self._config, self._deadline)
+        self._release(name, recorded)
+        return True
+
+    def finish(self, name: str, recorded: dict[str, str]) -> bool:
+        """Do what a note tells of; False if the attachment is there again, or an ADD is at work."""
+        attachment = attachments.identity(recorded["contNetwork"], recorded["contID"], recorded["contIface"])
+        if not self._is_free(name) or self._vswitch.ports_of_network(attachment):
+            return False  # it has just been attached anew
+        devices.remove_files(name, recorded)
+        devices.of("veth").destroy(Netlink(), name)
+        self._release(name, recorded)
+        return True
+
+    def _is_free(self, name: str) -> bool:
+        """Whether nobody is at work; GC is later than what the runtime knew when it called."""
+        if at_work.is_add_alive(name):
+            log.info(f"an ADD is at work on port {name!r}; it is left for the next GC")
+            return False
+        at_work.wait_for_end(name, self._patience)
+        self._vswitch.use(self._deadline.shorter(self._deadline.remaining() / 2))
+        return True
+
+    def _release(self, name: str, recorded: dict[str, str]) -> None:
+        self._vswitch.use(self._deadline)
+        if self._config.ipam_type is None:
+            detaching.forget(self._vswitch, name)
+            return
+        # IPAM plugins before CNI 1.1 do not know GC, and host-local ignores it.
+        variables = attachments.variables(recorded)
+        detaching.return_address(self._vswitch, name, self._invocation, self._config, self._deadline, variables)

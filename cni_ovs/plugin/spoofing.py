@@ -15,6 +15,7 @@ from .openflow import Flow, Switch, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from .attachment import Attachment
@@ -295,6 +296,13 @@ def sweep(vswitch: Vswitch, config: NetworkConfig, deadline: Deadline) -> None:
     Raises:
         CniError: as Switch.
     """
+    for _, switch, owner in orphans(vswitch, config, deadline):
+        log.info(f"removing the OpenFlow rules with cookie {owner:#x}: their port is gone")
+        switch.remove(owner)
+
+
+def orphans(vswitch: Vswitch, config: NetworkConfig, deadline: Deadline) -> Iterator[tuple[str, Switch, int]]:
+    """The cookies of rules whose ports are gone, with their bridges; arguments and errors are those of `sweep`."""
     for bridge in [config.bridge] if config.bridge else vswitch.bridge_names():
         try:
             switch = Switch(_socket_path(config, bridge), bridge, deadline)
@@ -304,8 +312,7 @@ def sweep(vswitch: Vswitch, config: NetworkConfig, deadline: Deadline) -> None:
             owners = switch.keys(_COOKIE_TAG << 48, _TAG_MASK).keys()
             # Only now, because ADD makes the port first.
             for owner in owners - _cookies(vswitch) if owners else ():
-                log.info(f"removing the OpenFlow rules with cookie {owner:#x}: their port is gone")
-                switch.remove(owner)
+                yield bridge, switch, owner
         finally:
             switch.close()
 
