@@ -5,11 +5,14 @@ from __future__ import annotations
 from . import at_work, detaching, devices, log
 from . import attachment as attachments
 from .delete import Errors, open_vswitch, remove_ports, remove_rules
+from .errors import CniError
 from .forms import tells_attachment
 from .netlink import Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .config import NetworkConfig
     from .deadline import Deadline
     from .protocol import Invocation
@@ -107,33 +110,48 @@ class Removal:
         """Remove a port and what belongs to it; False if it has changed since it was read, or an ADD is at work."""
         recorded = port.external_ids
         name = attachments.name_of(recorded)  # the port's, unless it is that of a VF
-        if not self._is_free(name):
-            return False
-        # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of it.
-        if not remove_ports(self._vswitch, [port], self._deadline, notes=detaching.note(name, recorded)):
-            return False
-        self._errors.attempt(remove_rules, self._vswitch, [port], self._config, self._deadline)
-        self._release(name, recorded)
-        return True
+
+        def remove() -> bool:
+            # A note also of an attachment without addresses: if its device cannot be removed now, the next GC knows of
+            # it.
+            if not remove_ports(self._vswitch, [port], self._deadline, notes=detaching.note(name, recorded)):
+                return False
+            self._errors.attempt(remove_rules, self._vswitch, [port], self._config, self._deadline)
+            self._release(name, recorded)
+            return True
+
+        return self._alone(name, remove)
 
     def finish(self, name: str, recorded: dict[str, str]) -> bool:
         """Do what a note tells of; False if the attachment is there again, or an ADD is at work."""
         attachment = attachments.identity(recorded["contNetwork"], recorded["contID"], recorded["contIface"])
-        if not self._is_free(name) or self._vswitch.ports_of_network(attachment):
-            return False  # it has just been attached anew
-        devices.remove_files(name, recorded)
-        devices.of("veth").destroy(Netlink(), name)
-        self._release(name, recorded)
-        return True
 
-    def _is_free(self, name: str) -> bool:
-        """Whether nobody is at work; GC is later than what the runtime knew when it called."""
-        if at_work.is_add_alive(name):
+        def finish() -> bool:
+            if self._vswitch.ports_of_network(attachment):
+                return False  # it has just been attached anew
+            devices.remove_files(name, recorded)
+            devices.of("veth").destroy(Netlink(), name)
+            self._release(name, recorded)
+            return True
+
+        return self._alone(name, finish)
+
+    def _alone(self, name: str, step: Callable[[], bool]) -> bool:
+        """Carry out a step while nobody else is at work; GC is later than what the runtime knew when it called.
+
+        An ADD that begins meanwhile is refused: its address would be returned under it.
+        """
+        try:
+            sign = at_work.begin(name, self._patience)
+        except CniError:
             log.info(f"an ADD is at work on port {name!r}; it is left for the next GC")
             return False
-        at_work.wait_for_end(name, self._patience)
-        self._vswitch.use(self._deadline.shorter(self._deadline.remaining() / 2))
-        return True
+        try:
+            self._vswitch.use(self._deadline.shorter(self._deadline.remaining() / 2))
+            return step()
+        finally:
+            if sign is not None:
+                at_work.end(sign)
 
     def _release(self, name: str, recorded: dict[str, str]) -> None:
         self._vswitch.use(self._deadline)

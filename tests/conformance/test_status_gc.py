@@ -9,6 +9,7 @@ import pytest
 from tests.support.node import Node
 from tests.support.openvswitch import PrivateOpenVSwitch
 from tests.support.plugin import Attachment, Json
+from tests.support.processes import wait_for
 
 VALID = "cni.dev/valid-attachments"
 OLDER = "cni.dev/attachments"
@@ -209,3 +210,18 @@ def test_gc_is_forwarded_to_ipam_with_the_list(node: Node) -> None:
     pod.gc(**{VALID: valid}).silent()
     assert ipam.calls == ["GC"]
     assert '"cni.dev/valid-attachments"' in ipam.stdin("GC") and pod.container_id in ipam.stdin("GC")
+
+
+@pytest.mark.contract(24)
+def test_an_add_is_refused_while_gc_returns_the_address_of_its_attachment(node: Node) -> None:
+    """Its own address would be returned under it. A runtime tries again."""
+    ipam = node.scripted_ipam()
+    pod = node.attached(ipam=ipam.config, cni_path=str(ipam.folder))
+    ipam.act(DEL="sleep 2")
+    variables = node.plugin.environment(CNI_COMMAND="GC", CNI_PATH=pod.cni_path)
+    collecting = node.plugin.start(variables, {**pod.config, VALID: []})
+    wait_for("GC returns the address", lambda: "DEL" in ipam.calls)
+    pod.add().error(11)
+    collecting.wait().silent()
+    node.assert_nothing_left()
+    pod.add().ok()
