@@ -60,7 +60,7 @@ def command(
     of a process.
 
     \b
-    Exit code: 0 healthy, 3 warnings, 4 faults, 1 the doctor could not do its work.
+    Exit code: 0 healthy, 3 warnings, 4 faults, 1 it could not do its work.
 
     \b
     Examples:

@@ -87,7 +87,7 @@ def command(
     Examples:
       cni-ovs test web db                     everything, in about eight seconds
       cni-ovs test web db --no-throughput     only whether they reach each other
-      cni-ovs test web db -P 4 -t 10 --both   four streams, ten seconds, both directions
+      cni-ovs test web db -P 4 -t 10 --both   4 streams, 10 s, both directions
       cni-ovs test web db -u -b 1G            UDP with 1 Gbit/s
 
     Exit code: 0 if all is good (there may be warnings), 1 if not.
