@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cni_ovs.plugin.attachment import port_name
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.errors import BRIDGE_NOT_FOUND, TRY_AGAIN_LATER, CniError
 from cni_ovs.plugin.ipam import find
@@ -62,7 +61,7 @@ class Explanation:
     """What ADD does with one network configuration.
 
     Attributes:
-        network, bridge, port: their names; `bridge` may be "" if the configuration is refused.
+        network, bridge, port: their names; "" if the configuration is refused.
         request: what was asked for.
         pretended: whether the steps are for an Open vSwitch that is not there.
         steps: in their order.
@@ -118,16 +117,15 @@ def explain(request: Request, cni_path: str, datapath: str) -> Explanation:
         pretended = True
         report = rehearse(Request(**{**vars(request), "pretended": datapath}))
     names, ipam = report.get("names", {}), report.get("ipam", {})
-    network = names.get("network") or str(lookup(request.values, "name"))
     logged = [record["text"] for record in report["records"] if record.get("level") in ("warning", "error")]
     steps = steps_of(report["records"])
     notes = _notes(request, report)
     if ipam.get("type"):
         _add_ipam(steps, ipam["type"], cni_path, logged)
     return Explanation(
-        network=network,
+        network=names.get("network", ""),
         bridge=names.get("bridge", ""),
-        port=port_name(network, request.container_id, request.ifname),
+        port=names.get("port", ""),
         request=request,
         pretended=pretended,
         steps=steps,

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CniError
-from cni_ovs.plugin.ovsdb import Client, TransactionError
+from cni_ovs.plugin.ovsdb import Client, TransactionError, unknown_form
 from cni_ovs.plugin.vswitch import NOT_MET, select_suspects
 
 _QUESTIONS = ("select", "wait", "comment", "assert")
@@ -200,9 +200,12 @@ class GoBetween:
                     messages, received = _messages(received + data)
                     for message in messages:
                         connection.sendall(json.dumps(self._reply(message)).encode())
-                except (OSError, CniError) as error:
-                    data = b""
-                    self.failure = error if isinstance(error, CniError) else None
+                except CniError as error:
+                    data, self.failure = b"", error
+                except (LookupError, TypeError, AttributeError) as error:
+                    data, self.failure = b"", unknown_form(str(error))  # the database's
+                except OSError:
+                    data = b""  # the plugin has hung up
                 if not data:
                     self._connections.remove(connection)
                     connection.close()

@@ -6,28 +6,28 @@ behind a go-between that gives every change up. What the code sends is recorded.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import json
 import os
 import select
 import signal
-import struct
 import tempfile
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from cni_ovs.plugin import add, ethtool, log, netns, protocol
+from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.config import NetworkConfig
 from cni_ovs.plugin.deadline import Deadline
-from cni_ovs.plugin.devices import vhost_user
-from cni_ovs.plugin.errors import CniError
-from cni_ovs.plugin.netlink import Netlink
+from cni_ovs.plugin.devices import VHOST_USER, vhost_user
+from cni_ovs.plugin.errors import IO_FAILURE, KERNEL_REFUSED, CniError
+from cni_ovs.plugin.netlink import KernelError, Netlink
 from cni_ovs.plugin.ovsdb import select as select_rows
 from cni_ovs.plugin.vswitch import DATABASE
 
-from . import placeholder
+from . import isolation, placeholder
 from .failure import Failure
 from .gobetween import GoBetween, Pretended, Server, Upstream
 from .recorder import Recorder
@@ -35,14 +35,8 @@ from .standin import Bridge, Vswitchd
 
 _SECONDS = 10.0  # for whatever has to answer; nothing is waited for that takes longer
 _SPARE_SECONDS = 5.0
-_NEEDS_DPDK = ("dpdkvhostuser", "dpdkvhostuserclient", "tap")  # or at least the userspace datapath
-
-# linux/sched.h, linux/mount.h, linux/fcntl.h, linux/prctl.h
-_CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
-_MOUNT_SETATTR, _MOUNT_ATTR_RDONLY, _MS_PRIVATE = 442, 0x1, 1 << 18
-_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
-_MS_NOSUID, _MS_NODEV = 2, 4
-_PR_SET_PDEATHSIG = 1
+_LONGEST_FOLDER = 40
+_USERSPACE_ONLY = ("tap", *VHOST_USER)
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ def rehearse(request: Request) -> dict[str, Any]:
     """
     if os.geteuid() != 0:
         raise Failure("explain rehearses ADD in network namespaces of its own, which needs root", "run it as root")
-    folder = tempfile.mkdtemp(prefix="cni-ovs-")
+    folder = _make_folder()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -91,11 +85,21 @@ def rehearse(request: Request) -> dict[str, Any]:
         os.close(reading)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.rmdir(folder)
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
     if "failure" in report:
         raise Failure(*report["failure"])
     assert isinstance(report, dict)
     return report
+
+
+def _make_folder() -> str:
+    """A temporary folder, with a name that leaves room for that of a Unix socket in it."""
+    try:
+        usual = tempfile.gettempdir()
+        return tempfile.mkdtemp(prefix="cni-ovs-", dir=usual if len(usual) <= _LONGEST_FOLDER else "/tmp")
+    except OSError as error:
+        raise Failure(f"there is no temporary folder: {error}", "set TMPDIR") from error
 
 
 def _read(fd: int) -> bytes:
@@ -109,21 +113,28 @@ def _read(fd: int) -> bytes:
     return found
 
 
-def _play(request: Request, folder: str, writing: int) -> None:
-    """What the child does; it does not return."""
+def _play(request: Request, folder: str, writing: int) -> NoReturn:
+    """What the child does."""
     try:
-        _check(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-        report = _Stage(request, folder).play()
+        data = json.dumps(_report(request, folder)).encode()
+        while data:
+            data = data[os.write(writing, data) :]
+    finally:
+        os._exit(0)  # whatever happens, nothing of the command's may run in the child
+
+
+def _report(request: Request, folder: str) -> dict[str, Any]:
+    try:
+        isolation.die_with_parent()
+        return _Stage(request, folder).play()
     except Failure as failure:
-        report = {"failure": [failure.message, failure.remedy]}
+        return {"failure": [failure.message, failure.remedy]}
     except OSError as error:
-        report = {"failure": [f"ADD cannot be rehearsed here: {error.strerror}", _NEEDS]}
-    except BaseException:  # noqa: BLE001 - nothing of the command's may run in the child
-        report = {"failure": ["the rehearsal of ADD failed", traceback.format_exc()]}
-    data = json.dumps(report).encode()
-    while data:
-        data = data[os.write(writing, data) :]
-    os._exit(0)
+        return {"failure": [f"ADD cannot be rehearsed here: {error.strerror or error}", _NEEDS]}
+    except Exception as error:  # noqa: BLE001 - it has to be told
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"unexpected error: {type(error).__name__}: {error}"
+        return {"failure": [what, f"report it: {place.filename}:{place.lineno} in {place.name}"]}
 
 
 _NEEDS = "it needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN, and Linux 5.12 or newer"
@@ -133,7 +144,7 @@ class _Stage:
     """The rehearsal in the child.
 
     Its report has besides what `rehearse` says:
-        names: of network, bridge and port.
+        names: of `network`, `bridge` and `port`; missing if the configuration is refused.
         suspects: how many ports ADD would look at besides, because their containers may be gone.
     """
 
@@ -164,25 +175,27 @@ class _Stage:
         environment = {
             "CNI_COMMAND": "ADD",
             "CNI_CONTAINERID": self._request.container_id,
-            "CNI_NETNS": f"{self._folder}/netns",
+            "CNI_NETNS": self._request.netns,
             "CNI_IFNAME": self._request.ifname,
             "CNI_ARGS": self._request.cni_args,
         }
         invocation = protocol.Invocation(environment)
         protocol.check_environment(invocation)
+        invocation.netns = f"{self._folder}/netns"
         config = protocol.read(invocation, json.dumps(self._request.values).encode())
         if config.device_id is not None:
             what = f"an ADD with 'deviceID' ({config.device_id}) cannot be rehearsed"
             raise Failure(what, "it moves the device itself, of which there is one")
-        self._report["names"] = {"network": config.name, "bridge": config.bridge, "socket_file": config.socket_file}
+        self._report["names"] = {"network": config.name, "bridge": config.bridge}
+        self._report["names"]["port"] = attachments.of(invocation, config).port_name
         given, known = placeholder.addresses(config, invocation.version)
         self._report["ipam"] = {"type": config.ipam_type, "known": known}
         upstream = self._upstream(config)
         folder = self._vhost_folder(config, upstream)
-        enter = _Namespaces()
-        _protect(self._folder, folder)
-        os.symlink(f"/proc/self/fd/{enter.container}", f"{self._folder}/netns")
-        self._recorder.namespaces = enter.names
+        namespaces = isolation.Namespaces()
+        isolation.protect(self._folder, folder)
+        os.symlink(f"/proc/self/fd/{namespaces.container}", f"{self._folder}/netns")
+        self._recorder.namespaces = namespaces.names
         self._redirect(config)
         between = GoBetween(
             f"{self._folder}/db.sock", upstream, Vswitchd(config.ofport_request), self._recorder.transaction
@@ -197,6 +210,9 @@ class _Stage:
             self._report["result"] = add.run(invocation, config, Deadline(config.timeout), given)
         except CniError as error:
             raise between.failure or error from None
+        except OSError as error:  # as protocol.handle tells it
+            code = KERNEL_REFUSED if isinstance(error, KernelError) else IO_FAILURE
+            raise CniError(code, f"the system refused something: {error}") from None
         finally:
             between.settle()
             self._report["suspects"] = len(between.suspects)
@@ -207,7 +223,7 @@ class _Stage:
     def _upstream(self, config: NetworkConfig) -> Upstream:
         if self._request.pretended is None:
             return Server(config.socket_file, self._deadline)
-        fitting = "netdev" if config.interface_type in _NEEDS_DPDK else "system"
+        fitting = "netdev" if config.interface_type in _USERSPACE_ONLY else "system"
         return Pretended(config.bridge, self._request.pretended or fitting)
 
     def _vhost_folder(self, config: NetworkConfig, upstream: Upstream) -> str | None:
@@ -233,56 +249,6 @@ class _Stage:
             config.vhost_user.device_info_file = f"{self._folder}/device-info"
 
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(returned: int) -> None:
-    if returned != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-
-
-class _Namespaces:
-    """Two new network namespaces; this thread is in that which plays the host.
-
-    Attributes:
-        container: a file descriptor of the other.
-        names: "host" and "container", by inode.
-    """
-
-    def __init__(self) -> None:
-        _check(_LIBC.unshare(_CLONE_NEWNET))
-        self.container = os.open(netns.OWN, os.O_RDONLY)
-        _check(_LIBC.unshare(_CLONE_NEWNET))
-        self.names = {os.fstat(self.container).st_ino: "container", os.stat(netns.OWN).st_ino: "host"}
-
-
-def _protect(folder: str, covered: str | None) -> None:
-    """Let this process see every file system read-only but /proc, and an empty one in a folder of its own.
-
-    Args:
-        folder: its own.
-        covered: another folder that looks empty, and can be written to, with the same owner and mode.
-    """
-    _check(_LIBC.unshare(_CLONE_NEWNS))
-    _set_attributes("/", _AT_RECURSIVE, set_=_MOUNT_ATTR_RDONLY, propagation=_MS_PRIVATE)
-    _set_attributes("/proc", 0, clear=_MOUNT_ATTR_RDONLY)  # sysctls are files there, those of the namespace
-    _mount_empty(folder, 0o700, os.geteuid())
-    if covered is not None:
-        status = os.stat(covered)
-        _mount_empty(covered, status.st_mode & 0o7777, status.st_uid)
-
-
-def _set_attributes(path: str, flags: int, set_: int = 0, clear: int = 0, propagation: int = 0) -> None:
-    attributes = struct.pack("QQQQ", set_, clear, propagation, 0)
-    _check(_LIBC.syscall(_MOUNT_SETATTR, _AT_FDCWD, path.encode(), flags, attributes, len(attributes)))
-
-
-def _mount_empty(path: str, mode: int, user: int) -> None:
-    options = f"size=1m,mode={mode:o},uid={user}".encode()
-    _check(_LIBC.mount(b"tmpfs", path.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options))
-
-
 def _renamed(value: Any, names: dict[str, str]) -> Any:
     """A value of JSON with other names in its texts."""
     if isinstance(value, dict):
@@ -292,4 +258,5 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     if isinstance(value, str):
         for here, there in names.items():
             value = value.replace(here, there)
+        return value.encode(errors="backslashreplace").decode()  # what is no text cannot be printed
     return value

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
 from cni_ovs.plugin import jsontext
 from cni_ovs.plugin.config import lookup
+from cni_ovs.plugin.forms import is_utf8
 
 from .. import options, output
 from ..explanation import Explanation, Step, explain
-from ..failure import Failure
+from ..failure import Failure, one_line
 from ..ovsdb_text import operation_text
 from ..rehearsal import Request
 
 _OURS = "ovs"
+_LARGEST = 4 << 20  # bytes, as in the plugin
 _PLACES = ("host", "container")
 
 
@@ -85,10 +87,15 @@ def command(
       cni-ovs explain net.conf --container 3f2a --ifname net1 --raw
       cni-ovs explain - --offline --datapath netdev --json < net.conf
     """
-    replaces = ctx.get_parameter_source("db") == click.core.ParameterSource.COMMANDLINE
+    for text in (container, ifname, netns, mac, cni_args, cni_path):
+        if text is not None and not is_utf8(text):
+            raise click.UsageError(f"{text!r} is not UTF-8")
+    source = ctx.get_parameter_source("db")
     explanations = []
     for values in _configurations(conf):
-        given = _with(values, db if replaces or lookup(values, "socket_file") is None else None, mac)
+        # A flat file of the node's may say where Open vSwitch is, so the default is left to the plugin.
+        fills = source == ParameterSource.ENVIRONMENT and lookup(values, "socket_file") is None
+        given = _with(values, db if fills or source == ParameterSource.COMMANDLINE else None, mac)
         pretended = (datapath or "") if offline else None
         request = Request(given, container, ifname, netns or f"/run/netns/{container}", cni_args, pretended)
         explanations.append(explain(request, cni_path, datapath or ""))
@@ -99,7 +106,7 @@ def command(
             _print(output.console(), explanation, raw=raw)
     for explanation in explanations:
         if explanation.error is not None:
-            raise Failure(_clean(explanation.error["msg"]), _clean(explanation.error["details"]))
+            raise Failure(explanation.error["msg"], explanation.error["details"])
 
 
 def _configurations(source: str) -> list[dict[str, Any]]:
@@ -109,7 +116,10 @@ def _configurations(source: str) -> list[dict[str, Any]]:
         Failure: it cannot be read, or has none.
     """
     try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        with sys.stdin.buffer if source == "-" else open(source, "rb") as file:
+            raw = file.read(_LARGEST + 1)
+        if len(raw) > _LARGEST:
+            raise Failure(f"{source} is larger than {_LARGEST} bytes")
         values = jsontext.decode(raw)
     except OSError as error:
         raise Failure(f"{source} cannot be read: {error.strerror}") from error
@@ -138,9 +148,9 @@ def _with(values: dict[str, Any], db: str | None, mac: str | None) -> dict[str, 
 
 def _print(console: Console, explanation: Explanation, *, raw: bool) -> None:
     request = explanation.request
-    head = f"ADD of {request.ifname} to container {request.container_id}, network {explanation.network}"
-    _line(console, head, style="bold")
-    if explanation.bridge:
+    if explanation.network:
+        head = f"ADD of {request.ifname} to container {request.container_id}, network {explanation.network}"
+        _line(console, head, style="bold")
         _line(console, f"port {explanation.port} on bridge {explanation.bridge}; nothing of this is done")
     if explanation.pretended and explanation.steps:
         why = "As things are, ADD fails, as the last lines say. " if explanation.error else ""
@@ -187,7 +197,7 @@ def _print_step(console: Console, step: Step, *, raw: bool) -> None:
 def _line(console: Console, text: str, head: str = "", style: str = "") -> None:
     """Print a text behind a head, its further lines indented."""
     room = max(20, console.width - len(head))
-    wrapped = textwrap.wrap(_clean(text), room, break_on_hyphens=False) if console.is_terminal else [_clean(text)]
+    wrapped = textwrap.wrap(one_line(text), room, break_on_hyphens=False) if console.is_terminal else [one_line(text)]
     for number, line in enumerate(wrapped or [""]):
         console.print(Text((head if number == 0 else " " * len(head)) + line, style), soft_wrap=True)
 
@@ -198,8 +208,3 @@ def _print_json(console: Console, value: Any) -> None:
         console.print(Syntax(text, "json", background_color="default", word_wrap=True))
     else:
         click.echo(text)
-
-
-def _clean(text: str) -> str:
-    """A text without what could steer a terminal."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
