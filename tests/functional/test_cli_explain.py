@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import dpdk
 from tests.support.cli import Cli
 from tests.support.ipam import static
+from tests.support.namespace import PREFIX
 from tests.support.node import Node
-from tests.support.plugin import Attachment
-from tests.support.processes import run
+from tests.support.plugin import Attachment, Target
+from tests.support.processes import run, wait_for
 from tests.support.recording import STRACE, Json, Relay, Sent, comparable, kernel_changes
 
 pytestmark = [pytest.mark.one_target, pytest.mark.userspace]
@@ -73,13 +78,13 @@ def relay(node: Node) -> Iterator[Relay]:
         made.close()
 
 
-def explained(node: Node, pod: Attachment, *words: str, check: bool = True) -> Json:
+def explained(node: Node, pod: Attachment, *, temporary: Path = Path("/tmp")) -> Json:
     """What `explain` says of the very ADD of an attachment."""
     file = node.folder / "net.conf"
     file.write_text(json.dumps(pod.config))
-    cli = Cli(node.host, node.openvswitch.remote)
+    cli = Cli(node.host, node.openvswitch.remote, environment={"TMPDIR": str(temporary)})
     which = ("--container", pod.container_id, "--ifname", pod.ifname, "--netns", pod.netns, "--args", pod.args)
-    printed = cli.json("explain", str(file), *which, "--cni-path", pod.cni_path, *words, check=check)
+    printed = cli.json("explain", str(file), *which, "--cni-path", pod.cni_path)
     [explanation] = printed["attachments"]
     assert isinstance(explanation, dict)
     return explanation
@@ -126,11 +131,8 @@ def said_of_kernel(explanation: Json) -> list[Sent]:
     return found
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_what_is_explained_is_what_add_sends_to_open_vswitch_and_to_the_kernel(
-    node: Node, relay: Relay, name: str
-) -> None:
-    pod = node.attachment(**{"socket_file": relay.remote, **CONFIGURATIONS[name]})
+def compare(node: Node, relay: Relay, pod: Attachment) -> tuple[Json, list[Sent]]:
+    """What `explain` says and what the frozen plugin sends is the same; returns both, the latter to the kernel."""
     said = explained(node, pod)
     assert said["error"] is None, said
     relay.forget()
@@ -143,12 +145,108 @@ def test_what_is_explained_is_what_add_sends_to_open_vswitch_and_to_the_kernel(
     assert sorted(flows) == sorted(relay.flows())  # some are made in the order of a set
     sent = kernel_changes(trace.read_text(), pod.sandbox)
     assert without_macs(said_of_kernel(said), pod) == without_macs(sent, pod)
-    assert len(sent) >= 3
-    if "mac" in json.dumps(pod.config) and said["result"]["interfaces"][-1]["mac"]:
+    if "mac" in json.dumps(pod.config) and len(said["result"]["interfaces"]) == 2:
         said["result"]["interfaces"][0]["mac"] = added.result["interfaces"][0]["mac"]  # the host's end has a random one
+    if "mac" in json.dumps(pod.config):
         assert said["result"] == added.result
+    return said, sent
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_what_is_explained_is_what_add_sends_to_open_vswitch_and_to_the_kernel(
+    node: Node, relay: Relay, name: str
+) -> None:
+    pod = node.attachment(**{"socket_file": relay.remote, **CONFIGURATIONS[name]})
+    said, sent = compare(node, relay, pod)
+    assert len(sent) >= 3
+    assert bool(actions(said, "openflow")) is ("checked" in name)
     pod.delete().silent()
     node.assert_nothing_left()
+
+
+@contextlib.contextmanager
+def played(node: Node) -> Iterator[None]:
+    """The test plays ovs-vswitchd: it holds its lock, and takes the first port that comes, with the kernel's queue."""
+    switch = node.openvswitch
+    switch.ovs_vswitchd.stop()
+    number = switch.vsctl("--no-wait", "get", "Open_vSwitch", ".", "next_cfg")
+    switch.vsctl("--no-wait", "set", "Open_vSwitch", ".", f"cur_cfg={number}")
+    lock = node.host.start("ovsdb-client", "lock", switch.remote, "ovs_vswitchd")
+    node.helper(lock.pid)
+
+    def take() -> None:
+        ours = lambda: [row["name"] for row in switch.rows("Port") if row["name"].startswith("cni")]  # noqa: E731
+        name = wait_for("the port is there", ours, timeout=20)[0]
+        node.host.run("tc", "qdisc", "add", "dev", name, "root", "handle", "1:", "htb")
+        switch.vsctl("--no-wait", "set", "Interface", name, "ofport=3")
+
+    player = threading.Thread(target=take)
+    player.start()
+    try:
+        yield
+    finally:
+        player.join(25)
+        lock.kill()
+        lock.communicate(timeout=5)
+
+
+@pytest.mark.parametrize("keys", [{}, {"mtu": 1400}], ids=["", "mtu"])
+def test_so_it_is_with_limits_that_open_vswitch_keeps_on_the_kernels_datapath(private_node: Node, keys: Json) -> None:
+    node = private_node
+    node.openvswitch.ovs_vswitchd.stop()
+    node.openvswitch.vsctl("--no-wait", "set", "Bridge", node.bridge, "datapath_type=system")
+    relay = Relay(node.openvswitch, node.bridge)
+    try:
+        with played(node):
+            said, _ = compare(node, relay, node.attachment(socket_file=relay.remote, bandwidth=LIMITS, **keys))
+    finally:
+        relay.close()
+    tables = [operation["table"] for action in actions(said, "transaction") for operation in action["operations"]]
+    assert {"QoS", "Queue"} <= set(tables)
+
+
+@pytest.fixture(scope="module")
+def dpdk_openvswitch() -> Iterator[dpdk.DpdkOpenVSwitch]:
+    reason = dpdk.missing()
+    if reason:
+        pytest.skip(reason)
+    switch = dpdk.DpdkOpenVSwitch()
+    try:
+        switch.start()
+        yield switch
+    finally:
+        switch.stop()
+
+
+@pytest.mark.parametrize("kind", ["dpdkvhostuserclient", "dpdkvhostuser"])
+@pytest.mark.parametrize("limits", [{}, {"bandwidth": LIMITS}], ids=["", "limits"])
+def test_so_it_is_with_vhost_user_ports(
+    dpdk_openvswitch: dpdk.DpdkOpenVSwitch, target: Target, tmp_path: Path, kind: str, limits: Json
+) -> None:
+    node = Node(dpdk_openvswitch, target, tmp_path)
+    relay = Relay(node.openvswitch, node.bridge)
+    info = tmp_path / "new" / "info.json"
+    folder = node.openvswitch.folder  # where this ovs-vswitchd makes sockets
+    pod = node.attachment(
+        socket_file=relay.remote,
+        interface_type=kind,
+        sharedDir=str(folder),
+        ipam=ADDRESSES,
+        runtimeConfig={"mac": MAC, "CNIDeviceInfoFile": str(info)},
+        **limits,
+    )
+    try:
+        before = files(folder)
+        explained(node, pod)
+        assert files(folder) == before and not info.parent.exists()
+        said, sent = compare(node, relay, pod)
+        assert sent == []
+        [file] = actions(said, "file")
+        assert (file["path"], file["content"]) == (str(info), info.read_text())
+        pod.delete().silent()
+    finally:
+        relay.close()
+        node.clean()
 
 
 def dump(node: Node) -> str:
@@ -159,31 +257,259 @@ def files(*folders: Path) -> list[str]:
     return sorted(str(path) for folder in folders for path in folder.rglob("*"))
 
 
+@pytest.fixture
+def calm_node(private_node: Node) -> Node:
+    """A node whose ovs-vswitchd writes nothing by itself, so that its database can be compared byte by byte."""
+    private_node.openvswitch.vsctl("set", "Open_vSwitch", ".", "other_config:stats-update-interval=3600000")
+    return private_node
+
+
 @pytest.mark.parametrize("name", ["all checked", "limits, internal", "tap"])
-def test_nothing_is_changed(node: Node, name: str) -> None:
-    log = node.folder / "log"
+def test_nothing_is_changed(calm_node: Node, name: str) -> None:
+    node, log = calm_node, calm_node.folder / "log"
     pod = node.attachment(**{**CONFIGURATIONS[name], "ipam": node.host_local(), "log_file": str(log)})
+    (node.folder / "net.conf").write_text("")
+    temporary = node.openvswitch.folder / "tmp"
+    temporary.mkdir()
 
     def everything() -> tuple[Any, ...]:
         database = (node.openvswitch.folder / "conf.db").read_bytes()
-        folders = files(node.folder, node.openvswitch.folder, Path("/run/netns"))
-        left = [path.name for path in Path("/tmp").iterdir() if path.name.startswith("cni-ovs-")]
-        flows = run(
-            [
-                "ovs-ofctl",
-                "-O",
-                "OpenFlow13",
-                "dump-flows",
-                f"unix:{node.openvswitch.folder}/{node.bridge}.mgmt",
-                "--no-stats",
-            ]
-        )
-        return dump(node), database, folders, left, flows.stdout, set(node.host.links()), set(pod.sandbox.links())
+        folders = files(node.folder, node.openvswitch.folder)
+        names = [path.name for path in Path("/run/netns").iterdir() if not path.name.startswith(PREFIX)]
+        management = f"unix:{node.openvswitch.folder}/{node.bridge}.mgmt"
+        flows = run(["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", management, "--no-stats"]).stdout
+        return database, folders, sorted(names), flows, set(node.host.links()), set(pod.sandbox.links())
 
-    (node.folder / "net.conf").write_text("")
     before = everything()
-    assert actions(explained(node, pod), "transaction")
+    assert actions(explained(node, pod, temporary=temporary), "transaction")
     assert everything() == before
     pod.add().ok()  # no sign of another ADD is left, nor a name taken
     assert pod.addresses == ["10.10.0.2"]
     pod.delete().silent()
+
+
+def explain(node: Node, *words: str, check: bool = True, **config: Any) -> tuple[int, Json, str]:
+    """Exit code, explanation and stderr for a configuration of the node's network."""
+    text = json.dumps(node.config(**config))
+    cli = Cli(node.host, node.openvswitch.remote)
+    done = cli.run("explain", "-", "--json", *words, stdin=text, check=check)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)["attachments"][0], done.stderr
+
+
+def inserts(explanation: Json) -> bool:
+    return any(step["sentence"].startswith("Insert the port") for step in explanation["steps"])
+
+
+def test_a_bridge_that_is_missing_is_an_error_and_the_steps_are_for_a_pretended_one(node: Node) -> None:
+    code, said, stderr = explain(node, bridge="br-none", check=False)
+    assert code == 1
+    assert "bridge 'br-none' does not exist" in stderr and "ovs-vsctl add-br br-none" in stderr
+    assert (said["error"]["code"], said["pretended"]) == (100, True)
+    assert inserts(said) and said["result"]
+
+
+def test_so_it_is_without_open_vswitch(node: Node) -> None:
+    nowhere = f"unix:{node.folder}/none.sock"
+    code, said, stderr = explain(node, socket_file=nowhere, check=False)
+    assert code == 1 and f"cannot be reached at {nowhere}" in stderr
+    assert said["error"]["code"] == 11 and inserts(said)
+    code, said, stderr = explain(node, "--offline", socket_file=nowhere)
+    assert (code, said["error"], said["pretended"], stderr) == (0, None, True, "")
+    assert inserts(said)
+
+
+def test_so_it_is_when_ovs_vswitchd_is_stopped(private_node: Node) -> None:
+    private_node.openvswitch.ovs_vswitchd.stop()
+    code, said, stderr = explain(private_node, check=False)
+    assert code == 1 and "ovs-vswitchd has not" in stderr and "is not running" in stderr
+    assert said["pretended"] and inserts(said)
+
+
+@pytest.mark.parametrize("kind", ["system", "netdev"])
+def test_a_pretended_bridge_has_the_datapath_that_is_asked_for(node: Node, kind: str) -> None:
+    _, said, _ = explain(node, "--offline", "--datapath", kind, bandwidth=LIMITS)
+    tables = {operation["table"] for action in actions(said, "transaction") for operation in action["operations"]}
+    assert ("QoS" in tables) is (kind == "system")
+    assert bool(actions(said, "ethtool")) is (kind == "netdev")
+
+
+def test_a_temporary_folder_with_a_long_name_is_no_hindrance(node: Node) -> None:
+    long = node.folder / ("x" * 90)
+    long.mkdir()
+    assert explained(node, node.attachment(macspoofchk=True), temporary=long)["error"] is None
+
+
+def test_a_folder_of_sockets_may_have_the_temporary_one_in_it(node: Node) -> None:
+    _, said, _ = explain(node, "--offline", interface_type="dpdkvhostuserclient", sharedDir="/tmp")
+    assert said["result"]["interfaces"][0]["socketPath"] == f"/tmp/{said['port']}"
+    assert not Path("/tmp", said["port"]).exists()
+
+
+def test_what_add_refuses_is_told_in_its_words(node: Node) -> None:
+    node.openvswitch.vsctl("set-controller", node.bridge, "tcp:127.0.0.1:1")
+    code, said, stderr = explain(node, macspoofchk=True, check=False)
+    assert code == 1 and "has a controller" in stderr
+    assert said["error"]["code"] == 7 and not said["pretended"] and not inserts(said)
+    code, said, stderr = explain(node, vlan=4095, vlna=3, check=False)
+    assert code == 1 and "invalid 'vlan': 4095" in stderr
+    assert said["steps"] == []
+
+
+def test_what_fails_on_the_way_is_shown_with_what_undoes_it(node: Node) -> None:
+    code, said, stderr = explain(node, ipam=ADDRESSES, mtu=1000, check=False)
+    assert code == 1 and "cannot have IPv6 addresses: its MTU is 1000" in stderr
+    sentences = [step["sentence"] for step in said["steps"]]
+    assert sentences[-2:] == ["Remove a port from its bridge.", "Delete a device."]
+
+
+def test_keys_that_nobody_knows_are_warned_of(node: Node) -> None:
+    _, said, _ = explain(node, vlna=3)
+    [warning] = said["warnings"]
+    assert "'vlna'" in warning and "'vlan'" in warning
+
+
+def test_a_port_that_an_earlier_attachment_has_left_is_replaced_in_words_only(calm_node: Node) -> None:
+    node = calm_node
+    pod = node.attached()
+    node.vanish(pod)
+    pod.sandbox = node.sandbox()
+    pod.netns = pod.sandbox.path
+    before = dump(node)
+    said = explained(node, pod)
+    assert dump(node) == before
+    assert said["error"] is None and "replacing port" in said["warnings"][0]
+    sentences = [step["sentence"] for step in said["steps"]]
+    assert sentences.index("Remove a port from its bridge.") < [s[:6] for s in sentences].index("Insert")
+    pod.add().ok()
+
+
+def test_ports_whose_containers_are_gone_are_left_alone(calm_node: Node) -> None:
+    node = calm_node
+    pod = node.attached()
+    node.vanish(pod)
+    before = dump(node)
+    _, said, _ = explain(node)
+    assert dump(node) == before
+    assert any("ports that have no device" in note for note in said["notes"])
+
+
+def test_ipam_is_not_asked(node: Node) -> None:
+    ipam = node.scripted_ipam()
+    _, said, _ = explain(node, "--cni-path", str(ipam.folder), ipam=ipam.config)
+    assert ipam.calls == []
+    assert [action["program"] for action in actions(said, "ipam")] == [f"{ipam.folder}/{ipam.type}"]
+    assert [ip["address"] for ip in said["result"]["ips"]] == ["192.0.2.2/24"]
+    _, said, _ = explain(node, "--cni-path", "/nowhere", ipam=node.host_local("10.1.0.0/16", "fd00:7::/64"))
+    assert any("'host-local' is not in CNI_PATH '/nowhere'" in text for text in said["warnings"])
+    assert [ip["address"] for ip in said["result"]["ips"]] == ["192.0.2.2/24", "2001:db8::2/64"]
+
+
+def test_of_a_list_the_plugins_of_type_ovs_are_explained(node: Node) -> None:
+    plugins = [
+        {"type": "ovs", "bridge": node.bridge},
+        {"type": "tuning"},
+        {"type": "ovs", "bridge": node.bridge, "vlan": 7},
+    ]
+    text = json.dumps({"cniVersion": "1.0.0", "name": "two", "plugins": plugins})
+    said = Cli(node.host, node.openvswitch.remote).run("explain", "-", "--json", stdin=text)
+    both = json.loads(said.stdout)["attachments"]
+    assert [each["network"] for each in both] == ["two", "two"]
+    assert both[0]["result"]["cniVersion"] == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"type": "ovs", "name": "\\ud800", "bridge": "b"}', "invalid network name"),
+        ("[]", "no network configuration of type 'ovs'"),
+        ('{"type": "bridge"}', "found: 'bridge'"),
+        ('{"plugins": [{"type": "bridge"}, {"type": 3}, 4]}', "no network configuration of type 'ovs'"),
+        ('{"type": "ovs"}', "missing network name"),
+        ('{"type": "ovs", "name": "n", "bridge": "b", "deviceID": "0000:03:00.5"}', "'deviceID'"),
+        (
+            '{"type": "ovs", "name": "n", "bridge": "b", "args": 3, "ipam": {"type": "static", "addresses": [3]}}',
+            "IPAM plugin 'static' would refuse",
+        ),
+        (
+            '{"type": "ovs", "name": "n", "bridge": "b", "ipam": {"type": "static", "addresses": [{"address": "x"}]}}',
+            "static",
+        ),
+    ],
+)
+def test_what_is_no_configuration_is_an_error_in_one_line(node: Node, text: str, said: str) -> None:
+    file = node.folder / "conf"
+    file.write_text(text)
+    stderr = Cli(node.host, node.openvswitch.remote).fails("explain", str(file), "--mac", MAC)
+    assert said in stderr and stderr.startswith("cni-ovs: ")
+    assert said in Cli(node.host, node.openvswitch.remote).fails("explain", str(file), "--json", "--mac", MAC)
+    assert "explain" in Cli(node.host, node.openvswitch.remote).fails("explain", code=2)
+
+
+def test_only_root_can_rehearse(node: Node) -> None:
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    file = Path("/tmp") / f"{node.network}.conf"
+    file.write_text(json.dumps(node.config()))
+    try:
+        stderr = Cli(node.host, node.openvswitch.remote, *nobody).fails("explain", str(file))
+    finally:
+        file.unlink()
+    assert "needs root" in stderr
+
+
+def test_text_is_for_people_and_raw_is_what_is_sent(node: Node) -> None:
+    text = json.dumps(node.config(vlan=5))
+    cli = Cli(node.host, node.openvswitch.remote)
+    compact = cli.run("explain", "-", stdin=text).stdout
+    assert f"mutate Bridge where name == {node.bridge}: ports insert [" in compact
+    assert "type veth peer name eth0 netns CONTAINER" in compact
+    assert "tag=5" in compact
+    raw = cli.run("explain", "-", "--raw", stdin=text).stdout
+    assert '"op": "mutate"' in raw and '"tag": 5' in raw
+
+
+@pytest.mark.parametrize("kind", ["veth", "internal"])
+def test_the_commands_that_are_printed_can_be_typed_and_do_what_add_does(node: Node, kind: str) -> None:
+    pod = node.attachment(**{**CONFIGURATIONS["all checked"], "bandwidth": LIMITS, "mtu": 1400, "interface_type": kind})
+    said = explained(node, pod)
+    if kind == "internal":  # Open vSwitch makes the device, with the MTU that is asked for
+        node.host.ip("link", "add", said["port"], "mtu", "1400", "type", "veth", "peer", "name", "other-end")
+    for action in actions(said, "netlink", "sysctl", "ethtool", "openflow"):
+        words = action["text"].replace("CONTAINER", pod.sandbox.name).replace("HOST", node.host.name)
+        words = words.replace(f" {node.bridge} ", f" unix:{node.openvswitch.folder}/{node.bridge}.mgmt ")
+        (pod.sandbox if action.get("namespace") == "container" else node.host).run("sh", "-c", words)
+    typed = state(node, pod)
+    node.host.run("ip", "link", "delete", said["port"], check=False)
+    pod.sandbox.delete()
+    pod.sandbox = node.sandbox()
+    pod.netns = pod.sandbox.path
+    pod.add().ok()
+    assert typed == state(node, pod)
+    pod.delete().silent()
+
+
+def state(node: Node, pod: Attachment) -> tuple[Any, ...]:
+    """What an attachment consists of in the kernel and on the bridge, but for what is another number each time."""
+    name = pod.sandbox.link(pod.ifname).name
+    queues = pod.sandbox.run("tc", "qdisc", "show").stdout
+    limits = [
+        re.sub(r"(qdisc \w+) \w+:|refcnt \d+", r"\1", line)
+        for line in queues.splitlines()
+        if " tbf " in line or " ingress " in line
+    ]
+    filters = pod.sandbox.run("tc", "filter", "show", "dev", name, "ingress").stdout.count("mirred (Egress Redirect")
+    management = f"unix:{node.openvswitch.folder}/{node.bridge}.mgmt"
+    flows = run(["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", management, "--no-stats"]).stdout.splitlines()
+    link, routes = (
+        pod.sandbox.link(pod.ifname),
+        {(route.destination, route.gateways, route.mtu) for route in pod.sandbox.routes()},
+    )
+    return pod.sandbox.address_texts(pod.ifname), routes, link.mtu, link.mac, link.up, limits, filters, sorted(flows)
+
+
+def test_what_could_steer_a_terminal_is_not_printed(node: Node) -> None:
+    text = json.dumps(node.config(external_ids={"a": "\x1b[31m\x9b31m\u202e"}))
+    said = Cli(node.host, node.openvswitch.remote).run("explain", "-", "--ifname", "e\x1b[2Jx", stdin=text).stdout
+    assert not any(each in said for each in "\x1b\x9b\u202e")
