@@ -80,45 +80,55 @@ def string(plugin: dict[str, Any], *keys: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def containerd_bin_dirs() -> list[str]:
-    """The plugin folders that containerd's configuration names (`bin_dir`, `bin_dirs` of its CRI plugin)."""
+def containerd() -> dict[str, list[Any]] | None:
+    """What containerd's configuration says of networks, each key with all its values; None if it has no pods.
+
+    The keys are `bin_dir`, `bin_dirs` and `max_conf_num` of its CRI plugin, wherever its version has them.
+    """
     try:
         settings = tomllib.loads(CONTAINERD.read_text())
     except (OSError, ValueError):  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
-        return []
+        return None
     disabled = settings.get("disabled_plugins")
     if isinstance(disabled, list) and any(str(name).rpartition(".")[2] == "cri" for name in disabled):
-        return []  # as Docker has it: no pods, no networks
-    return list(dict.fromkeys(_bin_dirs(settings)))
+        return None  # as Docker has it
+    found: dict[str, list[Any]] = {"bin_dir": [], "bin_dirs": [], "max_conf_num": []}
+    _collect(settings, found)
+    return found
 
 
-def _bin_dirs(value: Any) -> Iterable[str]:
-    if not isinstance(value, dict):
-        return
-    for key, inner in value.items():
-        if key in ("bin_dir", "bin_dirs"):
-            yield from (
-                text for text in (inner if isinstance(inner, list) else [inner]) if isinstance(text, str) and text
-            )
-        else:
-            yield from _bin_dirs(inner)
+def containerd_bin_dirs() -> list[str]:
+    """The plugin folders that containerd's configuration names."""
+    found = containerd() or {}
+    folders = [*found.get("bin_dir", []), *(folder for value in found.get("bin_dirs", []) for folder in value or [])]
+    return list(dict.fromkeys(folder for folder in folders if isinstance(folder, str) and folder))
+
+
+def _collect(value: Any, found: dict[str, list[Any]]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in found:
+                found[key].append(inner)
+            _collect(inner, found)
 
 
 def _read(path: Path) -> ConfigurationFile:
     try:
+        if not path.is_file():
+            return ConfigurationFile(path, "it is no regular file", "", [])
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
         values = json.loads(data)
     except OSError as error:
-        return ConfigurationFile(path, f"cannot be read: {error.strerror}", "", [])
+        return ConfigurationFile(path, f"it cannot be read: {error.strerror}", "", [])
     except (ValueError, RecursionError) as error:
-        return ConfigurationFile(path, f"is no valid JSON: {error}", "", [])
+        return ConfigurationFile(path, f"it is no valid JSON: {error}", "", [])
     if not isinstance(values, dict):
-        return ConfigurationFile(path, "is no JSON object", "", [])
+        return ConfigurationFile(path, "it is no JSON object", "", [])
     listed = lookup(values, "plugins")
     plugins = [values] if listed is None else listed
     if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
-        return ConfigurationFile(path, "has 'plugins' that are no list of objects", "", [])
+        return ConfigurationFile(path, "its 'plugins' are no list of objects", "", [])
     name = lookup(values, "name")
     common = {key: values[key] for key in ("name", "cniVersion") if key in values}
     return ConfigurationFile(

@@ -34,10 +34,8 @@ def print_text(console: Console, outcomes: list[Outcome], *, verbose: bool, with
     shown = worst_first(outcomes)
     if not verbose and not with_notes and exit_code(outcomes) == 0:
         shown = []
-    for finding, more in _grouped(shown, len(shown) if verbose else _AT_ONCE):
-        _print(console, finding.problem.level, finding.message, finding.remedy, finding.command)
-        if more:
-            _print(console, "", f"and {more} more of this kind (--verbose shows them)")
+    for finding, more in [(finding, 0) for finding in shown] if verbose else _grouped(shown):
+        _print(console, finding.problem.level, finding.message, finding.remedy, finding.command, more)
     for outcome in outcomes:
         if outcome.result == FAILED:
             _print(console, FAILED, f"the check {outcome.check.name} itself: {outcome.reason}", _REPORT)
@@ -81,18 +79,31 @@ def as_json(outcomes: list[Outcome], target: str | None) -> dict[str, Any]:
     }
 
 
-def _grouped(findings: list[Finding], at_once: int) -> Iterator[tuple[Finding, int]]:
-    """Findings, of each kind no more than a few; with the last of them, how many there are besides."""
-    counts, seen = Counter(finding.problem.name for finding in findings), Counter[str]()
+def _grouped(findings: list[Finding]) -> Iterator[tuple[Finding, int]]:
+    """Findings, of each kind a few, and one for each command; with the last of a kind, how many are left out."""
+    chosen: list[Finding] = []
+    more: Counter[str] = Counter()
     for finding in findings:
+        alike = [other for other in chosen if other.problem is finding.problem]
+        if len(alike) < _AT_ONCE and not any(finding.command and other.command == finding.command for other in alike):
+            chosen.append(finding)
+        else:
+            more[finding.problem.name] += 1
+    last = {finding.problem.name: finding for finding in chosen}
+    for finding in chosen:
         name = finding.problem.name
-        seen[name] += 1
-        if seen[name] <= at_once:
-            yield finding, counts[name] - at_once if seen[name] == at_once else 0
+        yield finding, more[name] if last[name] is finding else 0
 
 
 def _print(
-    console: Console, level: str, message: str, remedy: str = "", command: str = "", *, spaced: bool = True
+    console: Console,
+    level: str,
+    message: str,
+    remedy: str = "",
+    command: str = "",
+    more: int = 0,
+    *,
+    spaced: bool = True,
 ) -> None:
     width = console.width - _MARGIN
     label = Text(level.ljust(_MARGIN), style=_STYLES.get(level, ""))
@@ -101,6 +112,8 @@ def _print(
     to_do += [(line, "bold") for line in _typed(command, width - len(_TO_DO))]
     for number, (line, style) in enumerate(to_do):
         lines.append(((_TO_DO if not number else " " * len(_TO_DO)) + line, style))
+    if more:
+        lines.append((f"and {more} more like this (--verbose shows them)", "dim"))
     for number, (line, style) in enumerate(lines):
         # soft_wrap: a word that is too long for the terminal is not broken, so that it can be copied.
         console.print(label if not number else " " * _MARGIN, Text(line, style=style), sep="", soft_wrap=True)

@@ -214,7 +214,9 @@ class Machine:
         if not self.address.startswith("unix:"):
             return []
         names = [path.name.split(".") for path in self.folder.glob("ovs-vswitchd.*.ctl")]
-        return [int(parts[1]) for parts in names if len(parts) == 3 and parts[1].isdecimal() and len(parts[1]) < 9]
+        numbers = [int(parts[1]) for parts in names if len(parts) == 3 and parts[1].isdecimal() and len(parts[1]) < 9]
+        # One that was killed leaves its socket, and in a container processes have other numbers.
+        return [number for number in numbers if _stat(number)[0] == "ovs-vswitchd"]
 
     @property
     def folder(self) -> Path:
@@ -322,15 +324,16 @@ def identity_of(path: str) -> tuple[int, int] | None:
 
 def stopped(processes: list[int]) -> list[int]:
     """Those of these processes that are stopped (SIGSTOP, or a debugger)."""
-    found = []
-    for process in processes:
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, IndexError):
-            continue
-        if state in ("T", "t"):
-            found.append(process)
-    return found
+    return [process for process in processes if _stat(process)[1] in ("T", "t")]
+
+
+def _stat(process: int) -> tuple[str, str]:
+    """Name and state of a process (proc(5)); empty if it is gone."""
+    try:
+        name, _, rest = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")
+    except OSError:
+        return "", ""
+    return name.partition("(")[2], rest.split()[0]
 
 
 def _is_named(netns: str) -> bool:

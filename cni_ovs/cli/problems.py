@@ -15,6 +15,7 @@ LEVELS = (FAULT, WARNING, NOTE)
 
 _LONGEST = 240  # of a value in a message: database rows may have any text
 _LONGEST_COMMAND = 1000
+_LONGEST_TOLD = 4096  # of a value for programs: a path
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # What several words, or none, stand for in the documentation. The … is for --db.
 _WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "db": "", "numbers": "VLANS"}
@@ -35,7 +36,7 @@ class Finding:
         message: what is wrong, in one line of printable characters.
         remedy: what to do, in words; "" where the command says it.
         command: what to type; "" where there is no such command.
-        about: the values in these, by name.
+        about: the values in these, by name; texts are printable.
     """
 
     problem: Problem
@@ -68,9 +69,12 @@ class Problem:
     def found(self, **values: Value) -> Finding:
         """A finding with these values, wherever they come from."""
         about = {key: value for key, value in values.items() if not isinstance(value, list)}
-        shown = {key: printable(value) if isinstance(value, str) else value for key, value in about.items()}
+        told, shown = (
+            {key: printable(value, limit) if isinstance(value, str) else value for key, value in about.items()}
+            for limit in (_LONGEST_TOLD, _LONGEST)
+        )
         message, remedy = self.message.format_map(shown), self.remedy.format_map(shown)
-        return Finding(self, message, remedy, _command(self.command, values), about)
+        return Finding(self, message, remedy, _command(self.command, values), told)
 
     def documented(self) -> tuple[str, str, str, str]:
         """Level, message, cause and what to do, as cells of the table in docs/command.md."""

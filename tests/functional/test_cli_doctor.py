@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import termios
@@ -42,12 +43,14 @@ def private_doctor(private_node: Node, tmp_path: Path) -> Doctor:
 def other_server(request: pytest.FixtureRequest, doctor: Doctor, tmp_path: Path) -> Iterator[Daemon]:
     """An ovsdb-server with another schema, which the doctor is told to use."""
     run(["ovsdb-tool", "create", tmp_path / "other.db", request.param(tmp_path)])
-    socket = doctor.node.openvswitch.folder / "other.sock"
-    words = ["ovsdb-server", str(tmp_path / "other.db"), f"--remote=punix:{socket}", "-vconsole:off"]
+    path = doctor.node.openvswitch.folder / "other" / "db.sock"
+    path.parent.mkdir(exist_ok=True)
+    words = ["ovsdb-server", str(tmp_path / "other.db"), f"--remote=punix:{path}", "-vconsole:off"]
     server = Daemon([*words, f"--unixctl={tmp_path}/other.ctl"], tmp_path)
     server.start()
-    wait_for("it listens", socket.exists)
-    doctor.cli.environment["CNI_OVS_DB"] = f"unix:{socket}"
+    wait_for("it listens", path.exists)
+    doctor.cli.environment["CNI_OVS_DB"] = f"unix:{path}"
+    (doctor.configurations / "10-net.conflist").unlink()  # it names a bridge that is not there
     yield server
     server.stop()
 
@@ -131,6 +134,23 @@ def test_it_tells_that_open_vswitch_is_too_old(doctor: Doctor, other_server: Dae
     assert found["exit_code"] == 4
 
 
+@pytest.mark.parametrize("other_server", [lambda _: SCHEMA], indirect=True)
+def test_it_tells_that_the_database_is_empty_and_how_to_begin(doctor: Doctor, other_server: Daemon) -> None:
+    [finding, down] = doctor.examines()["findings"]
+    assert finding["problem"] == "database_empty" and down["problem"] == "vswitchd_down"
+    doctor.type_in(finding)
+    doctor.finds("vswitchd_down", code=4)
+
+
+def test_it_tells_that_nobody_answers_where_somebody_listens(doctor: Doctor) -> None:
+    path = doctor.node.openvswitch.folder / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        doctor.cli.environment["CNI_OVS_DB"] = f"unix:{path}"
+        assert "timed out after 2 s" in doctor.finds("database_silent", code=4)["message"]
+
+
 @pytest.mark.parametrize("other_server", [lambda _: OVN_SCHEMA], indirect=True)
 def test_it_tells_that_the_database_is_another_one(doctor: Doctor, other_server: Daemon) -> None:
     doctor.finds("database_foreign", code=4)
@@ -158,14 +178,23 @@ def test_it_tells_that_the_kernel_has_no_module_for_a_bridge(doctor: Doctor) -> 
         doctor.node.openvswitch.delete_bridges(["br-kernel"])
 
 
+def test_it_tells_that_ovs_vswitchd_has_not_made_a_bridge(doctor: Doctor) -> None:
+    bridge = doctor.node.openvswitch
+    bridge.vsctl("--no-wait", "add-br", "br-odd", "--", "set", "bridge", "br-odd", "datapath_type=odd")
+    try:
+        assert "br-odd" in doctor.finds("bridge_not_made", code=4)["message"]
+    finally:
+        bridge.delete_bridges(["br-odd"])
+
+
 def test_it_tells_that_a_bridge_has_no_rules_and_how_to_let_it_switch(doctor: Doctor) -> None:
     node = doctor.node
     node.attached()
     management = node.openvswitch.folder / f"{node.bridge}.mgmt"
     node.host.run("ovs-ofctl", "del-flows", f"unix:{management}")
     finding = doctor.finds("bridge_drops", code=4)
-    assert finding["command"] == f"ovs-ofctl add-flow {node.bridge} actions=NORMAL"
-    node.host.run("sh", "-ec", finding["command"], env={**os.environ, "OVS_RUNDIR": str(node.openvswitch.folder)})
+    assert finding["command"] == f"ovs-ofctl add-flow unix:{management} actions=NORMAL"
+    doctor.type_in(finding)
     doctor.is_silent()
 
 
@@ -219,7 +248,7 @@ def test_of_many_alike_a_few_are_printed_and_all_of_them_if_it_is_asked_to(docto
     node.vanish(*(node.attached() for _ in range(5)))
     done = doctor.cli.run(*doctor.words(), check=False)
     assert done.returncode == 3
-    assert done.stdout.count("has no container any more") == 3 and "and 2 more of this kind" in done.stdout
+    assert done.stdout.count("has no container any more") == 3 and "and 2 more like this" in done.stdout
     done = doctor.cli.run(*doctor.words("--verbose"), check=False)
     assert done.stdout.count("has no container any more") == 5
 

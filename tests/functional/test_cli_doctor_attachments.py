@@ -103,6 +103,19 @@ def test_a_container_whose_port_was_removed_is_found_and_what_is_left_of_it_remo
     doctor.is_silent()
 
 
+def test_a_device_like_ours_whose_container_cannot_be_found_is_found_and_removed(doctor: Doctor) -> None:
+    doctor.node.host.ip("link", "add", "cni0123456789ab", "type", "veth", "peer", "name", "elsewhere")
+    doctor.type_in(doctor.finds("orphan_on_host", code=3))
+    doctor.is_silent()
+
+
+def test_an_interface_that_has_another_name_now_is_no_fault(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    for words in (("down",), ("name", "net7"), ("up",)):
+        pod.sandbox.ip("link", "set", "net7" if words == ("up",) else "net1", *words)
+    doctor.is_silent()
+
+
 @pytest.mark.userspace
 def test_a_dead_tap_whose_port_was_removed_is_found_and_removed(private_doctor: Doctor) -> None:
     node = private_doctor.node
@@ -174,6 +187,21 @@ def test_an_uplink_without_carrier_is_found_also_behind_a_patch_port(doctor: Doc
     assert other in finding["message"] and doctor.uplink in finding["message"]
     node.host.ip("link", "set", doctor.other_end, "up")
     doctor.is_silent()
+
+
+def test_a_bond_of_which_a_part_is_down_is_found(doctor: Doctor) -> None:
+    node = doctor.node
+    node.openvswitch.vsctl("del-port", doctor.uplink)
+    node.openvswitch.vsctl("add-bond", node.bridge, f"bond{doctor.uplink}", doctor.uplink, doctor.other_end)
+    node.attached()
+    node.host.ip("link", "add", "spare0", "up", "type", "veth", "peer", "name", "spare1")
+    node.host.ip("link", "set", "spare1", "up")
+    for name in ("spare0", "spare1"):
+        node.device(name)
+    doctor.is_silent()
+    node.openvswitch.vsctl("add-bond-iface", f"bond{doctor.uplink}", "spare0")
+    node.host.ip("link", "set", "spare0", "down")
+    assert "works without spare0" in doctor.finds("bond_degraded", code=3)["message"]
 
 
 def test_an_uplink_that_is_not_there_is_found_and_removed(doctor: Doctor) -> None:
@@ -307,6 +335,9 @@ def test_of_one_container_only_what_matters_to_it_is_told(doctor: Doctor) -> Non
     assert [finding["problem"] for finding in found["findings"]] == ["no_default_route"]
     assert found["exit_code"] == 0
     doctor.finds("device_down", pods[1].sandbox.name, code=4)
+    process = pods[1].sandbox.start("sleep", "60")
+    wait_for("it is in there", lambda: process.pid in pods[1].sandbox.processes())
+    doctor.finds("device_down", str(process.pid), code=4)
 
 
 def test_an_address_that_another_container_has_is_told(doctor: Doctor) -> None:
@@ -317,6 +348,13 @@ def test_an_address_that_another_container_has_is_told(doctor: Doctor) -> None:
     wait_for("the kernel has noticed", refused)
     finding = doctor.finds("address_duplicate", pods[1].netns, code=4)
     assert "fd00::2" in finding["message"]
+
+
+def test_an_address_that_cannot_be_used_yet_is_told(doctor: Doctor) -> None:
+    pod = doctor.node.attached()
+    pod.sandbox.sysctl("net/ipv6/conf/net1/dad_transmits", 30)
+    pod.sandbox.ip("address", "add", "fd00::2/64", "dev", "net1")
+    assert "fd00::2" in doctor.finds("address_tentative", pod.netns, code=3)["message"]
 
 
 @pytest.mark.parametrize(("own", "gateway"), [("10.1.0.2/24", "10.1.0.1"), ("fd00::2/64", "fd00::1")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -57,6 +58,19 @@ def test_a_file_that_is_no_json_is_told_with_the_place(doctor: Doctor) -> None:
     assert str(path) in finding["message"] and "line 2" in finding["message"]
 
 
+def test_what_is_no_regular_file_or_no_configuration_is_told_and_waited_for_by_nobody(doctor: Doctor) -> None:
+    path = doctor.configurations / "20-odd.conf"
+    os.mkfifo(path)
+    assert "no regular file" in doctor.finds("configuration_unusable", code=4)["message"]
+    path.unlink()
+    for text in ("[" * 100_000, "[]", '{"plugins": 7}', '{"plugins": [7]}', "\xff\xfe", ""):
+        path.write_bytes(text.encode("latin-1"))
+        doctor.finds("configuration_unusable", code=4)
+    path.write_text(json.dumps({"name": "\ud800\x9b", "type": "ovs", "bridge": 7, "ipam": [], "vlan": "\x1b[2J"}))
+    finding = doctor.finds("configuration_refused", code=4)
+    assert finding["message"].isprintable()
+
+
 def test_a_wrong_value_and_a_mistyped_key_are_told(doctor: Doctor) -> None:
     path = doctor.configure("20-wrong.conflist", network="wrong", vlan=9999)
     finding = doctor.finds("configuration_refused", code=4)
@@ -92,6 +106,16 @@ def test_a_file_that_containerd_does_not_use_is_a_note(doctor: Doctor, mounts: P
     doctor.configure("20-other.conflist", network="other")
     finding = in_mounts(doctor, mounts).finds("configuration_shadowed", code=0)
     assert "10-net.conflist, and not" in finding["message"]
+    for text in (
+        'disabled_plugins = ["cri"]',
+        '[plugins."io.containerd.grpc.v1.cri".cni]\nmax_conf_num = 0',
+        "no toml",
+    ):
+        configuration.write_text(f"{text}\n")
+        doctor.is_silent()
+    configuration.write_text("version = 2\n")
+    doctor.write("00-multus.conf", '{"cniVersion": "0.3.1", "name": "multus", "type": "multus"}')
+    doctor.is_silent()
 
 
 def test_an_ipam_plugin_that_is_not_there_is_told(doctor: Doctor) -> None:

@@ -55,8 +55,9 @@ def held(machine: Machine) -> Iterator[Finding]:
     if not suspects:
         return
     open_vswitch = machine.read()  # an ADD may have been faster
+    known = _known(open_vswitch)
     for network, path, container_id, ifname in suspects:
-        if path.exists() and not _is_known(open_vswitch, network, container_id, ifname):
+        if path.exists() and (network, container_id, ifname) not in known:
             values = {"address": path.name, "network": network, "container": container_id[:12], "ifname": ifname}
             yield ADDRESS_HELD_BY_NOBODY.found(path=str(path), **values)
 
@@ -91,10 +92,10 @@ def _held_by_nobody(network: str, folder: Path, open_vswitch: OpenVSwitch) -> li
         paths = sorted(folder.iterdir())
     except OSError:  # no address was ever given out, or it is not ours to read
         return []
-    found = []
+    found, known = [], _known(open_vswitch)
     for path in paths:
         owner = _owner(path)
-        if owner is None or _is_known(open_vswitch, network, *owner):
+        if owner is None or (network, *owner) in known:
             continue
         if at_work.is_add_alive(attachments.port_name(network, owner[0], owner[1] or "eth0")):
             continue
@@ -106,7 +107,7 @@ def _owner(path: Path) -> tuple[str, str] | None:
     """Container id and interface of an address that was given out more than a minute ago; "" for no interface."""
     try:
         ipaddress.ip_address(path.name)
-        if time.time() - path.stat().st_mtime < _YOUNG:
+        if not path.is_file() or time.time() - path.stat().st_mtime < _YOUNG:
             return None
         with path.open(errors="replace") as file:
             lines = file.read(_LARGEST).split("\n")
@@ -116,15 +117,15 @@ def _owner(path: Path) -> tuple[str, str] | None:
     return (container_id, ifname) if is_identifier(container_id) else None
 
 
-def _is_known(open_vswitch: OpenVSwitch, network: str, container_id: str, ifname: str) -> bool:
-    """Whether a port or a note tells of an attachment."""
+def _known(open_vswitch: OpenVSwitch) -> set[tuple[str, str, str]]:
+    """Network, container id and interface of all that ports and notes tell of; and "" instead of the interface."""
     recorded = [port.external_ids for _, port in open_vswitch.attached()] + _notes(open_vswitch)
-    return any(
-        ids.get("contID") == container_id
-        and ids.get("contNetwork", network) == network
-        and (not ifname or ids.get("contIface") == ifname)
-        for ids in recorded
-    )
+    owners = [(ids.get("contNetwork", ""), ids.get("contID", ""), ids.get("contIface", "")) for ids in recorded]
+    return {
+        owner
+        for network, container_id, ifname in owners
+        for owner in ((network, container_id, ifname), (network, container_id, ""))
+    }
 
 
 def _notes(open_vswitch: OpenVSwitch) -> list[dict[str, str]]:

@@ -170,10 +170,11 @@ def _device_problem(machine: Machine, attached: Attached) -> Problem | None:
     """What is wrong with a device; None also if it cannot be looked at."""
     if not attached.is_visible or not attached.is_device:
         return None
-    link = attached.link
+    link, host = attached.link, machine.host_links.get(attached.port.name)
     if link is None:
-        return DEVICE_LOST
-    host = machine.host_links.get(attached.port.name)
+        # A veth whose end on the host is there has another one too, which somebody has renamed.
+        is_veth = not attached.is_made_by_open_vswitch and DEVICE not in attached.port.external_ids
+        return None if is_veth and host is not None else DEVICE_LOST
     is_dead = attached.is_made_by_open_vswitch and link.kind == "tun" and not link.carrier
     if is_dead and (link.up or host is not None) and machine.ovs_vswitchd == WELL:
         return DEVICE_DEAD

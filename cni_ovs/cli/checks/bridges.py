@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from cni_ovs.plugin.config import DEFAULT_SOCKET
 from cni_ovs.plugin.vswitch import USERSPACE
 
 from ..configuration_files import string
@@ -46,7 +47,7 @@ BRIDGE_DROPS = Problem(
     "bridge {bridge} has no OpenFlow rules, so it drops every packet",
     "somebody removed them, or fail_mode is secure and no controller has given any",
     "start its controller, or, if it has none, let it switch:",
-    "ovs-ofctl add-flow {bridge} actions=NORMAL",
+    "ovs-ofctl add-flow {switch} actions=NORMAL",
 )
 
 
@@ -90,13 +91,19 @@ def rules(machine: Machine) -> Iterator[Finding]:
         raise Skip("there is no ovs-ofctl here, or Open vSwitch is on another machine")
     for bridge in bridges.values():
         if _count_rules(machine, bridge) == 0:
-            yield BRIDGE_DROPS.found(bridge=bridge.name)
+            is_usual = machine.address == DEFAULT_SOCKET
+            switch = bridge.name if is_usual else _management(machine, bridge)
+            yield BRIDGE_DROPS.found(bridge=bridge.name, switch=switch)
+
+
+def _management(machine: Machine, bridge: Bridge) -> str:
+    """Where ovs-ofctl reaches a bridge."""
+    return f"unix:{machine.folder / bridge.name}.mgmt"
 
 
 def _count_rules(machine: Machine, bridge: Bridge) -> int | None:
     """How many OpenFlow rules a bridge has; None if that is not to be known."""
-    path = machine.folder / f"{bridge.name}.mgmt"
-    command = ["ovs-ofctl", "-O", "OpenFlow10,OpenFlow13", "dump-aggregate", f"unix:{path}"]
+    command = ["ovs-ofctl", "-O", "OpenFlow10,OpenFlow13", "dump-aggregate", _management(machine, bridge)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cni_ovs.plugin.config import lookup
 
-from ..configuration_files import CONTAINERD, ConfigurationFile, mistakes, string
+from ..configuration_files import ConfigurationFile, containerd, mistakes, string
 from ..doctor import Check
 from ..machine import Machine
 from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
@@ -15,7 +15,7 @@ from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 CONFIGURATION_UNUSABLE = Problem(
     "configuration_unusable",
     FAULT,
-    "{file} {error}",
+    "{file} cannot be used: {error}",
     "a mistake in the file; a runtime ignores it, or starts no pod at all",
     "correct the file",
 )
@@ -93,9 +93,14 @@ def unique(machine: Machine) -> Iterator[Finding]:
 
 def in_use(machine: Machine) -> Iterator[Finding]:
     """Our file is the one that containerd uses."""
-    if not CONTAINERD.exists():
-        raise Skip("there is no containerd")
+    settings = containerd()
+    if settings is None:
+        raise Skip("there is no containerd that starts pods")
+    if any(number != 1 for number in settings["max_conf_num"]):
+        raise Skip("containerd uses more than one file")
     files = [file for file in _files(machine) if str(file.path.parent) == machine.conf_dirs[0] and not file.error]
+    if files and any(string(plugin, "type").startswith("multus") for plugin in files[0].plugins):
+        raise Skip("containerd uses Multus, which reads the other files")
     for file in files[1:]:
         if file.ours:
             yield CONFIGURATION_SHADOWED.found(first=str(files[0].path), file=str(file.path))

@@ -54,7 +54,7 @@ class _Container:
     """
 
     path: str
-    number: int | None
+    number: int
     names: dict[int, str]
     taps: list[str]
 
@@ -112,7 +112,7 @@ def _containers(machine: Machine) -> list[_Container]:
         except OSError:
             named = []
         paths = [*named, *(one.netns for one in machine.attached if one.is_visible)]
-    found: dict[tuple[int, int], _Container] = {}
+    found: dict[tuple[int, int], _Container | None] = {}
     with kernel.connected() as netlink:
         for path in paths:
             try:
@@ -121,21 +121,26 @@ def _containers(machine: Machine) -> list[_Container]:
                     found[identity] = _container(path, netlink)
             except (CniError, OSError):  # it has gone, or is not for us to see
                 continue
-    # The kernel gives a namespace a number when an interface of this host goes there, or has its other end there. What
-    # has none is another host's business, as that of a second Open vSwitch.
-    return [container for container in found.values() if container.number is not None]
+    return [container for container in found.values() if container is not None]
 
 
-def _container(path: str, netlink: Any) -> _Container:
+def _container(path: str, netlink: Any) -> _Container | None:
+    """None for what is another host's business.
+
+    The kernel gives a namespace a number when an interface of this host goes there, or has its other end there. One
+    without may be of a second Open vSwitch.
+    """
     namespace = Namespace(path)
     try:
-        links = namespace.netlink.links()
         number = netlink.get_netnsid(fd=namespace.fd)["nsid"]
+        if number == _NOT_ASSIGNED:
+            return None
+        links = namespace.netlink.links()
     finally:
         namespace.close()
     names = {link.index: link.name for link in links}
     taps = [link.name for link in links if link.kind == "tun" and not link.carrier and is_port_name(link.name)]
-    return _Container(path, None if number == _NOT_ASSIGNED else number, names, taps)
+    return _Container(path, number, names, taps)
 
 
 CHECKS = (Check("leftovers", "devices without a port", orphans, (ORPHAN, ORPHAN_TAP, ORPHAN_ON_HOST)),)

@@ -61,7 +61,7 @@ DATABASE_FOREIGN = Problem(
 DATABASE_EMPTY = Problem(
     "database_empty",
     FAULT,
-    "Open vSwitch's database at {address} cannot be used: {reason}",
+    "ovsdb-server answers, but: {reason}",
     "it was made anew, and Open vSwitch not started by its own scripts",
     command="{vsctl} --no-wait init",
 )
@@ -124,7 +124,7 @@ def database(machine: Machine) -> Iterator[Finding]:
     try:
         _ = machine.open_vswitch
     except Skip as skip:
-        yield DATABASE_EMPTY.found(address=machine.address, reason=str(skip), vsctl=machine.vsctl)
+        yield DATABASE_EMPTY.found(reason=str(skip), vsctl=machine.vsctl)
 
 
 def ovs_vswitchd(machine: Machine) -> Iterator[Finding]:

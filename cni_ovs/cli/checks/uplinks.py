@@ -47,7 +47,7 @@ BOND_DEGRADED = Problem(
 MTU_TOO_LARGE = Problem(
     "mtu_too_large",
     WARNING,
-    "{ifname} in {container} has MTU {mtu}, but {uplink} passes {largest} bytes",
+    "{ifname} in {container} has MTU {size}, but {uplink} passes {largest} bytes",
     "`mtu` of the network is larger than what the uplink passes, or a tunnel leaves (VXLAN takes 50 bytes, Geneve 58)",
     "larger packets are lost; correct `mtu` of the network, and now:",
     "nsenter --net={netns} ip link set {ifname} mtu {largest}",
@@ -55,7 +55,7 @@ MTU_TOO_LARGE = Problem(
 MTU_USERSPACE = Problem(
     "mtu_userspace",
     WARNING,
-    "{ifname} in {container} has MTU {mtu}, but such a port passes {largest} bytes",
+    "{ifname} in {container} has MTU {size}, but such a port passes {largest} bytes",
     "internal ports and taps of the userspace datapath carry no packets of more than 1500 bytes",
     "use interface_type veth, or a smaller `mtu`; now:",
     "nsenter --net={netns} ip link set {ifname} mtu {largest}",
@@ -101,11 +101,11 @@ def mtu(machine: Machine) -> Iterator[Finding]:
     for attached in machine.attached:
         if attached.link is None:
             continue
-        mtu, way = attached.link.mtu, largest[attached.bridge.name]
-        if attached.is_userspace and attached.is_made_by_open_vswitch and mtu > _USERSPACE_MTU:
-            yield MTU_USERSPACE.found(mtu=mtu, largest=_USERSPACE_MTU, **attached.where)
-        elif way is not None and mtu > way[0]:
-            yield MTU_TOO_LARGE.found(mtu=mtu, largest=way[0], uplink=way[1], **attached.where)
+        size, way = attached.link.mtu, largest[attached.bridge.name]
+        if attached.is_userspace and attached.is_made_by_open_vswitch and size > _USERSPACE_MTU:
+            yield MTU_USERSPACE.found(size=size, largest=_USERSPACE_MTU, **attached.where)
+        elif way is not None and size > way[0]:
+            yield MTU_TOO_LARGE.found(size=size, largest=way[0], uplink=way[1], **attached.where)
 
 
 def vlans(machine: Machine) -> Iterator[Finding]:
