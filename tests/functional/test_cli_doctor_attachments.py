@@ -87,7 +87,7 @@ def test_a_port_that_ovs_vswitchd_has_refused_is_found(doctor: Doctor) -> None:
     doctor.node.openvswitch.vsctl("set", "interface", name, "type=nonsense", check=False)
     finding = doctor.finds("port_refused", code=4)
     assert name in finding["message"]
-    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
+    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1 --force"
     doctor.node.openvswitch.vsctl("set", "interface", name, 'type=""')
     doctor.is_silent()
 
@@ -143,7 +143,7 @@ def test_rules_against_forged_addresses_that_are_gone_are_found(private_doctor: 
     node.openvswitch.ovs_vswitchd.kill()
     node.openvswitch.start_ovs_vswitchd()
     finding = private_doctor.finds("rules_gone", code=4)
-    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
+    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1 --force"
     pod.delete().silent()
     pod.add().ok()
     private_doctor.is_silent()

@@ -21,6 +21,7 @@ _SECONDS = 1.0  # for one bridge's answer
 _COOKIE_TAG, _TAG_MASK = 0xC142 << 48, 0xFFFF << 48
 
 _REATTACH = "cni-ovs reattach {target} {ifname} {db}"
+_REATTACH_ANYHOW = "cni-ovs reattach {target} {ifname} --force {db}"  # also what has not lost its device
 PORT_STALE = Problem(
     "port_stale",
     WARNING,
@@ -62,7 +63,7 @@ PORT_REFUSED = Problem(
     FAULT,
     "ovs-vswitchd has refused {port}, the port of {ifname} in {container}: {error}",
     "the words behind the colon are its own",
-    command=_REATTACH,
+    command=_REATTACH_ANYHOW,
 )
 OTHER_PORT_REFUSED = Problem(
     "other_port_refused",
@@ -92,7 +93,7 @@ RULES_GONE = Problem(
     FAULT,
     "{container} can forge addresses: the OpenFlow rules that check {ifname} are not on {bridge}",
     "ovs-vswitchd was restarted without ovs-ctl, which keeps them, or somebody removed them",
-    command=_REATTACH,
+    command=_REATTACH_ANYHOW,
 )
 
 
@@ -162,7 +163,9 @@ def spoofing_rules(machine: Machine) -> Iterator[Finding]:
         if not tells_attachment(attached.port.external_ids):
             continue
         cookie = spoofing.cookie(name_of(attached.port.external_ids))
-        if cookie not in cookies[bridge] and machine.is_still(attached):
+        # A device that has its own problem gets its rules when that is mended.
+        is_gone = cookie not in cookies[bridge] and _device_problem(machine, attached) is None
+        if is_gone and machine.is_still(attached):
             yield RULES_GONE.found(db=machine.cni_ovs, **attached.where)
 
 
