@@ -63,7 +63,8 @@ PORT_REFUSED = Problem(
     FAULT,
     "ovs-vswitchd has refused {port}, the port of {ifname} in {container}: {error}",
     "the words behind the colon are its own",
-    command=_REATTACH_ANYHOW,
+    "mend what it says, or attach it anew:",
+    _REATTACH_ANYHOW,
 )
 OTHER_PORT_REFUSED = Problem(
     "other_port_refused",
