@@ -14,6 +14,7 @@ from . import kernel
 # linux/neighbour.h
 _INCOMPLETE, _FAILED = 0x01, 0x20
 _ANSWERED = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable, stale, delay, probe, permanent
+_RTN_UNICAST = 1  # linux/rtnetlink.h
 _SECONDS = 2.0  # for an answer: the kernel asks each second
 _PAUSE = 0.02
 _ECHO, _ECHO6 = 8, 128  # ICMP (RFC 792), ICMPv6 (RFC 4443)
@@ -26,18 +27,20 @@ class Gateway:
 
     address: str
     index: int
-    is_default: bool
 
 
-def gateways(netns: str) -> list[Gateway]:
-    """The gateways of all routes in a namespace."""
-    found: dict[tuple[str, int], bool] = {}
+def gateways(netns: str) -> tuple[list[Gateway], bool]:
+    """The gateways of all routes in a namespace; and whether there is a default route, which may have none."""
+    found: dict[Gateway, None] = {}
+    has_default = False
     with kernel.connected(netns) as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             for route in netlink.get_routes(family=family):
-                for address, index in _hops(route):
-                    found[address, index] = found.get((address, index), False) or route["dst_len"] == 0
-    return [Gateway(address, index, is_default) for (address, index), is_default in found.items()]
+                if route["type"] != _RTN_UNICAST:
+                    continue
+                has_default = has_default or route["dst_len"] == 0
+                found.update((Gateway(address, index), None) for address, index in _hops(route))
+    return list(found), has_default
 
 
 def state(netns: str, gateway: Gateway) -> str:

@@ -369,6 +369,17 @@ def test_a_gateway_that_does_not_answer_is_told_if_it_may_be_asked(doctor: Docto
     doctor.is_silent(pod.netns, "--probe")
 
 
+def test_each_gateway_of_a_route_with_several_is_asked(doctor: Doctor) -> None:
+    pod = doctor.node.attached(ipam=static("10.1.0.2/24"))
+    doctor.node.attached(ipam=static("10.1.0.3/24"))
+    hops = [word for last in (3, 4) for word in ("nexthop", "via", f"10.1.0.{last}", "dev", "net1")]
+    pod.sandbox.ip("route", "add", "default", *hops)
+    assert "10.1.0.4" in doctor.finds("gateway_silent", pod.netns, "--probe", code=4)["message"]
+    pod.sandbox.ip("route", "replace", "default", "dev", "net1")
+    doctor.is_silent(pod.netns, "--probe")
+    assert doctor.examines(pod.netns)["findings"] == []
+
+
 def test_a_gateway_that_did_not_answer_is_told_without_asking_it_again(doctor: Doctor) -> None:
     node = doctor.node
     pod = node.attached(ipam=static("10.1.0.2/24", gateways=("10.1.0.1",), routes=({"dst": "0.0.0.0/0"},)))

@@ -96,8 +96,8 @@ def addresses(machine: Machine) -> Iterator[Finding]:
 def gateways(machine: Machine) -> Iterator[Finding]:
     """The gateways answer."""
     netns, ours = _target(machine).netns, _ours(machine)
-    found = neighbours.gateways(netns)
-    if not any(gateway.is_default for gateway in found):
+    found, has_default = neighbours.gateways(netns)
+    if not has_default:
         yield NO_DEFAULT_ROUTE.found(container=next(iter(ours.values()))["container"])
     vlans = {one.ifname: one.port.tag or 0 for one in machine.attached}
     for gateway in found:
