@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from errno import EINTR
 from socket import AF_INET, AF_INET6
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError
 
 from cni_ovs.plugin import netns
 from cni_ovs.plugin.errors import CniError
@@ -73,11 +74,16 @@ def connected(path: str = OWN) -> Iterator[IPRoute]:
 def links(path: str = OWN) -> list[Link]:
     """Every interface of a namespace, by index, with its addresses."""
     with connected(path) as kernel:
-        messages = list(kernel.get_links())
-        addresses: dict[int, list[str]] = {}
-        for message in kernel.get_addr():
-            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            addresses.setdefault(message["index"], []).append(f"{text}/{message['prefixlen']}")
+        return links_over(kernel)
+
+
+def links_over(kernel: IPRoute) -> list[Link]:
+    """Every interface of the namespace that a socket of `connected` belongs to."""
+    messages = _dump(kernel.get_links)
+    addresses: dict[int, list[str]] = {}
+    for message in _dump(kernel.get_addr):
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        addresses.setdefault(message["index"], []).append(f"{text}/{message['prefixlen']}")
     found = [_link(message, addresses.get(message["index"], [])) for message in messages]
     return sorted(found, key=lambda link: link.index)
 
@@ -124,6 +130,18 @@ def identity(path: str) -> tuple[int, int]:
     """What tells one namespace from another, whatever the path; OSError if there is none."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def _dump(ask: Callable[[], Iterable[Any]]) -> list[Any]:
+    """All that the kernel tells of, asked again when something has changed meanwhile."""
+    for _ in range(10):
+        try:
+            return list(ask())
+        except NetlinkDumpInterrupted:
+            continue
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from error
+    raise OSError(EINTR, "the interfaces kept changing while they were read")
 
 
 def _link(message: Any, addresses: list[str]) -> Link:
