@@ -19,9 +19,15 @@ def console() -> Console:
     return Console(highlight=False, width=width, emoji=False, markup=False)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON value, indented, with its keys in their order."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print one JSON value, indented or (None) in one line, with its keys in their order.
+
+    What a terminal might obey, and what is no character at all, is written as an escape: names come from anywhere.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if not text.isprintable():  # it is within a string: the only others are line breaks
+        text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+    click.echo(text)
 
 
 def plain(text: str) -> str:
