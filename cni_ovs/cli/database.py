@@ -42,7 +42,9 @@ _COLUMNS = {
         *("ingress_policing_rate", "ingress_policing_burst"),
     ),
     "Controller": ("target", "is_connected"),
-    "Mirror": ("name", "select_src_port", "select_dst_port", "output_port", "output_vlan"),
+    "Mirror": (
+        *("name", "select_all", "select_src_port", "select_dst_port", "select_vlan", "output_port", "output_vlan"),
+    ),
     "QoS": ("type", "other_config", "external_ids"),
 }
 
@@ -113,6 +115,8 @@ class Mirror:
     destinations: list[str]
     output: str | None
     output_vlan: int | None
+    everything: bool = False  # it copies all packets of the bridge
+    vlans: list[int] = field(default_factory=list)  # of what it copies; all if there are none
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,16 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self._idl.close()
+
+    @property
+    def version(self) -> int:
+        """A number that is another one when something has changed."""
+        return int(self._idl.change_seqno)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether ovsdb-server is there now. When it comes back, the connection is made again by `wait`."""
+        return bool(self._idl._session.is_connected())  # the library has no public name for it
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Take in what changes within some seconds, or until something is so."""
@@ -314,6 +328,8 @@ def _mirror(row: Any) -> Mirror:
         destinations=sorted(port.name for port in row.select_dst_port),
         output=row.output_port[0].name if row.output_port else None,
         output_vlan=_one(row, "output_vlan"),
+        everything=row.select_all,
+        vlans=sorted(row.select_vlan),
     )
 
 
