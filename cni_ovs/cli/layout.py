@@ -21,7 +21,7 @@ TITLE, TEXT, LABEL = 13.0, 11.5, 11.0  # sizes of fonts
 BRIDGE, PATCH = "bridge", "patch"  # kinds of what is drawn, besides those of nodes
 _MARGIN, _GAP, _PADDING, _LANE = 24.0, 12.0, 9.0, 12.0
 _LINE = 15.0  # from one line of text to the next
-_ROW = 34.0  # of an edge: a text above it and one below
+_ROW = 36.0  # of an edge: a text above it and one below
 _BETWEEN = 36.0  # bridges
 _BOX = (130.0, 330.0)  # the narrowest and the widest
 _NAMES = (90.0, 230.0)
@@ -160,7 +160,7 @@ class _Layout:
         for node in self._graph.outside:
             if node.slots[0].bridge == name:
                 y = self._node(node, _MARGIN, self._outside, y, name) + _GAP
-        left = y + len(later) * _ROW
+        left = y + len(later) * _ROW if later else y - _GAP
         y = top + _PADDING
         for node in self._graph.containers:
             bridges = sorted((slot.bridge for slot in node.slots), key=self._order.__getitem__)
@@ -171,7 +171,7 @@ class _Layout:
                     if slot.bridge == name:
                         self._passing[name, slot.port] = y + _ROW / 2
                         y += _ROW + _GAP
-        bottom = max(left, y, top + len(lines) * _LINE + 3 * _PADDING) + _PADDING - _GAP
+        bottom = max(left, y - _GAP, top + len(lines) * _LINE + _PADDING) + _PADDING
         y = bottom - _PADDING / 2 - len(later) * _ROW
         for end in later:
             y = self._patch_row(end, y)
@@ -226,7 +226,7 @@ class _Layout:
             for number, (text, style) in enumerate(texts, 1):
                 labels.append(Label(x + _PADDING, bottom + number * _LINE, text, TEXT, style))
             tooltip += [slot.port, slot.vlan, *slot.lines, slot.problem]
-            middle = bottom + len(texts) * _LINE / 2 + TEXT / 3
+            middle = bottom + max(1, len(texts)) * _LINE / 2 + TEXT / 3
             bottom += max(len(texts) * _LINE, _ROW if len(node.slots) > 1 else 0)
             if slot.bridge != bridge:
                 self._detours.append((middle, node, slot))
