@@ -15,6 +15,7 @@ SECTIONS = {
     "Attach containers": ("attach", "detach", "reattach"),
     "See what is there, and what is wrong": ("show", "doctor", "test"),
     "Write network configurations": ("explain",),
+    "Clean up": ("gc",),
     "Set up the shell": ("completion",),
 }
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)

@@ -68,7 +68,7 @@ def notes(vswitch: Vswitch, owner_and_network: dict[str, str]) -> dict[str, dict
             continue
         if not owner_and_network.items() <= recorded.items() or not tells_attachment(recorded):
             continue
-        name = attachments.port_name(recorded["contNetwork"], recorded["contID"], recorded["contIface"])
+        name = attachments.name_of(recorded)
         if key == _PREFIX + name:  # GC removes the device of that name
             found[name] = recorded
     return found

@@ -1,0 +1,103 @@
+"""`cni-ovs gc`: remove what is left of containers that are gone."""
+
+from __future__ import annotations
+
+import click
+from rich.text import Text
+
+from .. import leftovers, networks, options, output, programs
+from ..output import plain
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("--network", default="", metavar="NAME", help="Only what belongs to this network.")
+@click.option(
+    "--conf-dir",
+    "conf_dirs",
+    multiple=True,
+    default=networks.FOLDERS,
+    show_default=True,
+    metavar="FOLDER",
+    help="Where configurations of networks are; may be given more than once.",
+)
+@click.option(
+    "--bin-dir",
+    default=networks.BIN_FOLDERS,
+    show_default=True,
+    envvar="CNI_PATH",
+    metavar="FOLDERS",
+    help="Where IPAM plugins are, joined by a colon.",
+)
+@options.db
+@options.as_json
+def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], bin_dir: str, db: str, as_json: bool) -> None:
+    r"""Remove what is left of containers that are gone.
+
+    A container runtime detaches a container before it forgets it. If it does not (it has crashed, say, or its records
+    are lost), the port stays in Open vSwitch, with its OpenFlow rules and limits, and its IP address stays taken.
+    This command removes ports whose container is provably gone, with all that belongs to them, and finishes removals
+    that were interrupted. What belongs to a container that lives, or of which that cannot be known from here, is kept,
+    and the latter is told.
+
+    An address is returned by the IPAM plugin that the configuration of its network names. Where no configuration is
+    found, as it is for networks that Kubernetes keeps, the port is removed and the address stays.
+
+    \b
+    Examples:
+      cni-ovs gc --dry-run          what would be removed
+      cni-ovs gc                    remove it
+      cni-ovs gc --network storage  only what belongs to one network
+
+    Exit code: 0 if everything that can be removed is removed, 1 if something of it could not be.
+    """
+    known = networks.read(conf_dirs)
+    with programs.Stop() as stop:
+        findings = leftovers.Search(db, network, known, bin_dir).run()
+        if dry_run:
+            outcome = [(item, "") for item, _ in findings.stale]
+        else:
+            outcome = list(leftovers.remove(findings, stop.check))
+    if as_json:
+        output.print_json(leftovers.as_json(findings, outcome, dry_run=dry_run))
+    else:
+        _print(findings, outcome, known, dry_run)
+    raise SystemExit(1 if any(error for _, error in outcome) else 0)
+
+
+def _print(
+    findings: leftovers.Findings,
+    outcome: list[tuple[leftovers.Item, str]],
+    known: networks.Networks,
+    dry_run: bool,
+) -> None:
+    console = output.console()
+    for text in known.unreadable:
+        console.print(Text(f"ignored: {plain(text)}", "yellow"))
+    for item, error in outcome:
+        word = ("failed", "red") if error else ("would remove", "bold") if dry_run else ("removed", "green")
+        console.print(Text.assemble(word, f" {_describe(item)}: {plain(error or item.why)}"))
+        if item.address:
+            console.print(Text(f"  its address {plain(item.address)}"))
+            if item.address.startswith("stays"):
+                console.print(Text(f"  to do: {_remedy(item)}"))
+    for item in findings.kept:
+        console.print(Text.assemble(("kept", "yellow"), f" {_describe(item)}: {plain(item.why)}"))
+    failed = sum(1 for _, error in outcome if error)
+    done = f"{len(outcome) - failed} {'to remove' if dry_run else 'removed'}"
+    counts = [done, f"{failed} failed" if failed else "", f"{len(findings.kept)} kept because it cannot be known"]
+    counts[2] = counts[2] if findings.kept else ""
+    console.print(", ".join(count for count in (*counts, f"{findings.alive} ports of living containers") if count))
+
+
+def _remedy(item: leftovers.Item) -> str:
+    whose = f"container {plain(item.container_id)}, interface {plain(item.interface)}"
+    return f"call the network's IPAM plugin with DEL for {whose}, or name the folder of its configuration: --conf-dir"
+
+
+def _describe(item: leftovers.Item) -> str:
+    if item.kind == leftovers.RULES:
+        return f"OpenFlow rules {item.name} of {plain(item.bridge)}"
+    what = {leftovers.PORT: "port", leftovers.NOTE: "note of port", leftovers.LIMITS: "limits of port"}[item.kind]
+    whose = f"container {plain(item.container_id)[:16]}, {plain(item.interface)}, network {plain(item.network)}"
+    return f"{what} {plain(item.name)} ({whose})"
