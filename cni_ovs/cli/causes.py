@@ -52,8 +52,7 @@ def of_silence(sender: End, receiver: End, family: str) -> Cause:
         or _link(receiver)
         or _port(sender)
         or _port(receiver)
-        or _bridges(sender, receiver)
-        or _vlans(sender, receiver)
+        or separated(sender, receiver)
         or _route(sender, receiver, family)
         or _route(receiver, sender, family)
         or _macs(sender, receiver)
@@ -87,6 +86,11 @@ def _port(end: End) -> Cause | None:
     if interface.admin_state == "down":
         return Cause(f"{what} is down on the host", f"ip link set {plain(interface.name)} up")
     return None
+
+
+def separated(sender: End, receiver: End) -> Cause | None:
+    """Why nothing can pass between two ends, by how they are attached; None if it could."""
+    return _bridges(sender, receiver) or _vlans(sender, receiver)
 
 
 def _bridges(sender: End, receiver: End) -> Cause | None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
 import time
@@ -20,6 +17,7 @@ from tests.support.namespace import Namespace, processes_in
 from tests.support.node import Node
 from tests.support.plugin import Attachment
 from tests.support.processes import ends, wait_for
+from tests.support.terminal import in_terminal
 
 pytestmark = pytest.mark.one_target
 
@@ -345,26 +343,7 @@ def _running(sandboxes: list[Namespace], program: str) -> set[int]:
 def test_on_a_terminal_there_is_a_bar_which_goes_away(
     node: Node, cli: Cli, pair: tuple[Attachment, Attachment]
 ) -> None:
-    text = _in_terminal(cli, "test", *_names(*pair), "-t", "1")
+    text = in_terminal(cli, "test", *_names(*pair), "-t", "1")
     assert "━" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is seen again
     assert "━" not in text[text.rindex("good") :]
-
-
-def _in_terminal(cli: Cli, *words: str) -> str:
-    """What it prints to a terminal of 80 columns."""
-    master, slave = pty.openpty()
-    environment = {**cli.environment, "TERM": "xterm-256color", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
-    process = subprocess.Popen(cli.command(*words), env=environment, stdin=slave, stdout=slave, stderr=slave)
-    os.close(slave)
-    printed = b""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        if select.select([master], [], [], 0.1)[0]:
-            try:
-                printed += os.read(master, 1 << 16)
-            except OSError:  # the other side is closed
-                break
-    os.close(master)
-    assert process.wait(5) == 0, printed
-    return printed.decode()

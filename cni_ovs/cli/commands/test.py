@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.text import Text
 
 from cni_ovs.plugin.errors import CniError
 
-from .. import connection, database, ends, options, output, programs, targets
+from .. import connection, database, ends, matrix, options, output, programs, targets, triangle
 from ..failure import Failure
 from ..progress import Bar
 from ..throughput import Options
@@ -35,8 +35,8 @@ class _Bandwidth(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", required=False)
+@click.argument("b", metavar="B", required=False)
 @click.option(
     "--interface",
     "interfaces",
@@ -46,8 +46,8 @@ class _Bandwidth(click.ParamType[int]):
 )
 @click.option("--no-throughput", is_flag=True, help="Only whether they reach each other, which takes about a second.")
 @click.option("-u", "--udp", "udp_only", is_flag=True, help="Measure UDP only.")
-@click.option("-t", "--time", "seconds", type=click.IntRange(1, 3600), default=3, show_default=True, metavar="SECONDS",
-              help="How long each measurement lasts.")  # fmt: skip
+@click.option("-t", "--time", "seconds", type=click.IntRange(1, 3600), metavar="SECONDS",
+              help="How long each measurement lasts.  [default: 3, with --matrix 1]")  # fmt: skip
 @click.option("-P", "--parallel", type=click.IntRange(1, 128), default=1, show_default=True, metavar="N",
               help="How many streams at once.")  # fmt: skip
 @click.option("-b", "--bandwidth", type=_Bandwidth(), default="100M", show_default=True, metavar="RATE",
@@ -56,20 +56,34 @@ class _Bandwidth(click.ParamType[int]):
               help="Where the receiver listens; any free port by default.")  # fmt: skip
 @click.option("-R", "--reverse", is_flag=True, help="Measure from B to A instead.")
 @click.option("--both", is_flag=True, help="Measure from A to B, and then from B to A.")
+@click.option("--matrix", "all_pairs", is_flag=True, help="Test all pairs of attached containers, by a few pings.")
+@click.option("--network", default="", metavar="NAME", help="--matrix: only those of this network.")
+@click.option("--bridge", default="", metavar="NAME", help="--matrix: only those on this bridge.")
+@click.option("--vlan", type=click.IntRange(0, 4094), metavar="VLAN",
+              help="--matrix: only those in this VLAN; 0 for those in none.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(2, 1000), default=50, show_default=True, metavar="N",
+              help="--matrix: at most so many containers.")  # fmt: skip
+@click.option("--throughput", is_flag=True, help="--matrix: measure TCP too, one pair after the other.")
 @options.db
 @options.as_json
 def command(
-    a: str,
-    b: str,
+    a: str | None,
+    b: str | None,
     interfaces: tuple[str, ...],
     no_throughput: bool,
     udp_only: bool,
-    seconds: int,
+    seconds: int | None,
     parallel: int,
     bandwidth: int,
     port: int | None,
     reverse: bool,
     both: bool,
+    all_pairs: bool,
+    network: str,
+    bridge: str,
+    vlan: int | None,
+    limit: int,
+    throughput: bool,
     db: str,
     as_json: bool,
 ) -> None:
@@ -89,22 +103,54 @@ def command(
       cni-ovs test web db --no-throughput     only whether they reach each other
       cni-ovs test web db -P 4 -t 10 --both   4 streams, 10 s, both directions
       cni-ovs test web db -u -b 1G            UDP with 1 Gbit/s
+      cni-ovs test --matrix --network storage every pair of a network
 
-    Exit code: 0 if all is good (there may be warnings), 1 if not.
+    Exit code: 0 if all is good (there may be warnings), 1 if not. Of --matrix it is good that pairs in different VLANs,
+    or on different bridges, do not reach each other.
     """
     if len(interfaces) > 2:
         raise click.UsageError("--interface is given once for both, or twice: for A and then for B")
     if reverse and both:
         raise click.UsageError("--reverse and --both exclude each other")
+    if all_pairs:
+        if a is not None or interfaces:
+            raise click.UsageError("--matrix takes no containers and no interfaces: choose by --network or --bridge")
+        measured = Options(parallel, seconds or 1, bandwidth, port or 0) if throughput else None
+        _matrix(matrix.select(database.read(db), network, bridge, vlan, limit), measured, as_json)
+    if a is None or b is None:
+        raise click.UsageError("name two containers: A and B; or see --matrix")
+    if network or bridge or vlan is not None or throughput:
+        raise click.UsageError("--network, --bridge, --vlan and --throughput are for --matrix")
     protocols = () if no_throughput else ("udp",) if udp_only else ("tcp", "udp")
     directions = ("forward", "reverse") if both else ("reverse",) if reverse else ("forward",)
-    plan = connection.Plan(protocols, directions, Options(parallel, seconds, bandwidth, port or 0))
+    plan = connection.Plan(protocols, directions, Options(parallel, seconds or 3, bandwidth, port or 0))
     state, unknown = _open_vswitch(db)
     pair = ends.find(targets.find(a), targets.find(b), interfaces, state)
     report = _test(*pair, plan, unknown, as_json)
     if as_json:
         output.print_json(connection.as_json(report))
     raise SystemExit(0 if report.is_good else 1)
+
+
+def _matrix(selection: matrix.Selection, measured: Options | None, as_json: bool) -> NoReturn:
+    if len(selection.ends) < 2:
+        raise Failure(
+            f"there are fewer than two attached containers to test ({len(selection.ends)})",
+            "see `cni-ovs show` for what is attached where",
+        )
+    console = output.console()
+    with programs.Stop() as stop, Bar(console, stop, shown=not as_json) as bar:
+        pairs = matrix.test(selection.ends, bar)
+        if measured is not None:
+            pairs = matrix.measure(pairs, measured, bar)
+    answer = matrix.as_json(selection, pairs)
+    if as_json:
+        output.print_json(answer)
+    else:
+        triangle.show(console, selection, pairs)
+        word, style = ("good", "bold green") if answer["good"] else ("bad", "bold red")
+        console.print(Text.assemble((word, style), f": {triangle.verdict(selection, pairs)}"))
+    raise SystemExit(0 if answer["good"] else 1)
 
 
 def _open_vswitch(db: str) -> tuple[database.OpenVSwitch | None, str]:
