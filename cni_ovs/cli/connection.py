@@ -165,7 +165,7 @@ def _mtu_steps(report: Report, families: list[str], bar: Bar) -> Iterator[Step]:
 def _rate_steps(report: Report, plan: Plan, family: str, bar: Bar) -> Iterator[Step]:
     first, second = report.first, report.second
     bar.begin("TCP", 0.1)
-    name = f"TCP {report.way(first)}"
+    name = "TCP connection"
     try:
         report.tcp_connect = transfer.check(first, second, family, bar.tick)
     except transfer.StalledError as stalled:
@@ -192,7 +192,7 @@ def _rate_step(report: Report, rate: Rate) -> Step:
         parts.append(f"{rate.retransmits} retransmits")
     if rate.lost is not None and rate.jitter is not None:
         parts.append(f"{rate.lost:.1f} % lost, jitter {rate.jitter:.3f} ms")
-    parts.append(f"machine {rate.cpu:.0f} % busy" if rate.cpu is not None else "")
+    parts.append(f"CPU {rate.cpu:.0f} %" if rate.cpu is not None else "")
     text = ", ".join(part for part in parts if part)
     return Step(WARNING if rate.cause else OK, name, text, rate.cause)
 

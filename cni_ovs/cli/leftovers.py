@@ -77,12 +77,16 @@ class Search:
         network: only this one; "" for all.
         known: the configurations of networks.
         bin_folders: CNI_PATH for IPAM plugins.
+        stop: as for Deadline.
 
     Raises:
         CniError, Failure: Open vSwitch cannot be reached.
     """
 
-    def __init__(self, address: str, network: str, known: networks.Networks, bin_folders: str) -> None:
+    def __init__(
+        self, address: str, network: str, known: networks.Networks, bin_folders: str, stop: tuple[int, ...]
+    ) -> None:
+        self._stop = stop
         self._address = address
         self._network = network
         self._known = known
@@ -90,7 +94,7 @@ class Search:
         self._state = database.read(address)
         self._bridges = {port.uuid: bridge for bridge, port in self._state.ports()}
         self._proofs = Proofs(address, self._state)
-        self._vswitch = Vswitch(address, Deadline(_SECONDS))
+        self._vswitch = Vswitch(address, Deadline(_SECONDS, stop))
 
     def run(self) -> Findings:
         """Look at everything that says it is ours."""
@@ -206,7 +210,7 @@ class Search:
         return done
 
     def _deadline(self, seconds: float = _SECONDS) -> Deadline:
-        deadline = Deadline(seconds)
+        deadline = Deadline(seconds, self._stop)
         self._vswitch.use(deadline)
         return deadline
 

@@ -52,42 +52,46 @@ def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], bin_dir: st
     Exit code: 0 if everything that can be removed is removed, 1 if something of it could not be.
     """
     known = networks.read(conf_dirs)
+    outcome: list[tuple[leftovers.Item, str]] = []
     with programs.Stop() as stop:
-        findings = leftovers.Search(db, network, known, bin_dir).run()
-        if dry_run:
-            outcome = [(item, "") for item, _ in findings.stale]
-        else:
-            outcome = list(leftovers.remove(findings, stop.check))
+        findings = leftovers.Search(db, network, known, bin_dir, (stop.fd,)).run()
+        if not as_json:
+            _print_unreadable(known)
+        planned = ((item, "") for item, _ in findings.stale)
+        for item, error in planned if dry_run else leftovers.remove(findings, stop.check):
+            outcome.append((item, error))
+            if not as_json:
+                _print_item(item, error, dry_run)
     if as_json:
         output.print_json(leftovers.as_json(findings, outcome, dry_run=dry_run))
     else:
-        _print(findings, outcome, known, dry_run)
+        _conclude(findings, sum(1 for _, error in outcome if error), dry_run)
     raise SystemExit(1 if any(error for _, error in outcome) else 0)
 
 
-def _print(
-    findings: leftovers.Findings,
-    outcome: list[tuple[leftovers.Item, str]],
-    known: networks.Networks,
-    dry_run: bool,
-) -> None:
-    console = output.console()
+def _print_unreadable(known: networks.Networks) -> None:
     for text in known.unreadable:
-        console.print(Text(f"ignored: {plain(text)}", "yellow"))
-    for item, error in outcome:
-        word = ("failed", "red") if error else ("would remove", "bold") if dry_run else ("removed", "green")
-        console.print(Text.assemble(word, f" {_describe(item)}: {plain(error or item.why)}"))
-        if item.address:
-            console.print(Text(f"  its address {plain(item.address)}"))
-            if item.address.startswith("stays"):
-                console.print(Text(f"  to do: {_remedy(item)}"))
+        output.console().print(Text(f"ignored: {plain(text)}", "yellow"))
+
+
+def _print_item(item: leftovers.Item, error: str, dry_run: bool) -> None:
+    console = output.console()
+    word = ("failed", "red") if error else ("would remove", "bold") if dry_run else ("removed", "green")
+    console.print(Text.assemble(word, f" {_describe(item)}: {plain(error or item.why)}"))
+    if item.address and not error:
+        console.print(Text(f"  its address {plain(item.address)}"))
+        if item.address.startswith("stays"):
+            console.print(Text(f"  to do: {_remedy(item)}"))
+
+
+def _conclude(findings: leftovers.Findings, failed: int, dry_run: bool) -> None:
+    console = output.console()
     for item in findings.kept:
         console.print(Text.assemble(("kept", "yellow"), f" {_describe(item)}: {plain(item.why)}"))
-    failed = sum(1 for _, error in outcome if error)
-    done = f"{len(outcome) - failed} {'to remove' if dry_run else 'removed'}"
-    counts = [done, f"{failed} failed" if failed else "", f"{len(findings.kept)} kept because it cannot be known"]
-    counts[2] = counts[2] if findings.kept else ""
-    console.print(", ".join(count for count in (*counts, f"{findings.alive} ports of living containers") if count))
+    counts = [f"{len(findings.stale) - failed} {'to remove' if dry_run else 'removed'}"]
+    counts += [f"{failed} failed"] if failed else []
+    counts += [f"{len(findings.kept)} kept because it cannot be known"] if findings.kept else []
+    console.print(", ".join([*counts, f"{findings.alive} ports of living containers"]))
 
 
 def _remedy(item: leftovers.Item) -> str:
