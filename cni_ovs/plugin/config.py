@@ -75,7 +75,7 @@ INSIDE = {
 # The types of plugin that have the key `mirrors` besides, and its form there.
 MIRRORS = {"ovs-mirror-producer": "mirrors.of_producer", "ovs-mirror-consumer": "mirrors.of_consumer"}
 MIRROR_TYPES = tuple(MIRRORS)
-_FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
+FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 OVN_BRIDGE = "br-int"  # OVN's default
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
 
@@ -205,7 +205,7 @@ def parse(values: dict[str, Any], raw: bytes, cni_args: str, *, lenient: bool = 
         hint = "a runtime gives each plugin its own part of it"
         raise CniError(INVALID_CONFIG, "this is a network configuration list: it has 'plugins'", hint, "plugins")
     reader = Reader(values, lenient)
-    flat_file = reader.read("configuration_path", "") or _usual_flat_file()
+    flat_file = reader.read("configuration_path", "") or usual_flat_file()
     if flat_file:
         from . import flatfile  # noqa: PLC0415 - start-up time, for a node without one
 
@@ -291,9 +291,9 @@ def _parse_port(reader: Reader, values: dict[str, Any], config: NetworkConfig) -
         )
 
 
-def _usual_flat_file() -> str:
+def usual_flat_file() -> str:
     """The flat file that is at a usual place; "" if there is none."""
-    for path in _FLAT_FILES:
+    for path in FLAT_FILES:
         if posix.access(path, posix.F_OK):
             return path
     return ""
