@@ -15,6 +15,7 @@ from cni_ovs.plugin import forms
 from cni_ovs.plugin.config import DEFAULT_SOCKET
 
 from . import candidates
+from .source import FOLDERS
 
 # A shell puts what it is offered into the line as it is, and a name in a database may be anything: so nothing is
 # offered that means something to a shell, or would be taken for an option.
@@ -103,3 +104,13 @@ db = click.option(
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+conf_dirs = click.option(
+    "--conf-dir",
+    "conf_dirs",
+    multiple=True,
+    default=FOLDERS,
+    show_default=True,
+    metavar="FOLDER",
+    help="Where the runtime, and Multus, have network configurations; may be given several times.",
+)

@@ -33,3 +33,10 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 def plain(text: str) -> str:
     """A text from outside without what would steer a terminal: each character that is not printable becomes "?"."""
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def printable(text: str) -> str:
+    """A text that comes from elsewhere, without what would steer a terminal; a tab is one blank."""
+    if text.isprintable():
+        return text
+    return "".join(" " if c == "\t" else c if c.isprintable() else "\ufffd" for c in text)

@@ -1,0 +1,114 @@
+"""`cni-ovs validate`: what is wrong in network configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+from rich.cells import cell_len
+from rich.text import Text
+
+from .. import configurations, options, output, source
+from ..failure import Failure
+from ..source import Problem
+
+_STYLES = {"error": "bold red", "warning": "bold yellow"}
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[FILE|FOLDER|-]...")
+@options.conf_dirs
+@options.as_json
+def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -> None:
+    r"""Find all mistakes in network configurations, before a container meets the first.
+
+    What is looked at: files as container runtimes and Multus read them (.conf, .conflist, .json), flat files
+    (ovs.d/*.conf: what all networks of a node have in common), and Kubernetes YAML, of which
+    NetworkAttachmentDefinitions count. Without an argument it is what this node has, in the folders of --conf-dir.
+    "-" is stdin.
+
+    Each mistake is told with file, line and column, as compilers do. An "error" is what the plugin refuses, or a key
+    that it ignores, which is seldom meant: with "vlna" a port is a trunk of all VLANs. A "warning" is for you to
+    decide. Of the plugins of others in a chain only the "type" is looked at. Neither Open vSwitch nor Kubernetes is
+    asked: whether the bridge is there, ADD will see (or `cni-ovs doctor`).
+
+    Exit code: 0 if there is no error, 1 if there is one.
+
+    \b
+    Examples:
+      cni-ovs validate                             what this node has
+      cni-ovs validate 10-web.conflist networks/   a file, and a folder
+      kubectl get net-attach-def -A -o yaml | cni-ovs validate -
+    """
+    names: list[str] = []
+    found: list[Problem] = []
+    for path in paths or ["\0"]:
+        try:
+            names += configurations.files(path) if paths else configurations.in_folders(conf_dirs)
+        except Failure as error:
+            if not paths:
+                raise
+            found.append(Problem(path, 0, 0, "error", error.message, error.remedy))
+    names = list(dict.fromkeys(names))
+    for name in names:
+        found += configurations.problems(Path(name)) if name != source.STDIN else _of_stdin()
+    found = list(dict.fromkeys(found))
+    errors = sum(problem.severity == "error" for problem in found)
+    if as_json:
+        problems = [
+            {key: value for key, value in dataclasses.asdict(problem).items() if key not in ("excerpt", "length")}
+            for problem in found
+        ]
+        output.print_json({"files": names, "problems": problems, "errors": errors, "warnings": len(found) - errors})
+    else:
+        _tell(found)
+        _sum_up(len(names), errors, len(found) - errors)
+    raise SystemExit(1 if errors else 0)
+
+
+def _of_stdin() -> list[Problem]:
+    try:
+        return configurations.problems_of(source.read(source.STDIN))
+    except source.NotText as error:
+        return [error.problem]
+    except Failure as error:
+        return [Problem("<stdin>", 0, 0, "error", error.message, error.remedy)]
+
+
+def _tell(found: list[Problem]) -> None:
+    console = output.console()
+    for problem in found:
+        place = f":{problem.line}:{problem.column}" if problem.line else ""
+        where = output.printable(problem.path) + place
+        line = Text(f"{where}: ")
+        line.append(problem.severity, _STYLES[problem.severity])
+        line.append(f": {output.printable(problem.message)}")
+        console.print(line, soft_wrap=not console.is_terminal)
+        if problem.line and console.is_terminal:
+            for text in excerpt(problem, console.width):
+                console.print(Text(text), soft_wrap=True)
+        if problem.remedy:
+            console.print(Text(f"{where}: note: {output.printable(problem.remedy)}"), soft_wrap=not console.is_terminal)
+
+
+def excerpt(problem: Problem, width: int) -> tuple[str, str]:
+    """The line of a problem, as much of it as there is room for, and a line that marks what is meant."""
+    start, end = problem.column - 1, problem.column - 1 + problem.length
+    first = max(0, min(start - width // 3, len(problem.excerpt) - (width - 4)))
+    if cell_len(problem.excerpt[: width * 4]) <= width - 2:
+        first = 0
+    text = output.printable(problem.excerpt[first : first + width * 2])
+    room = width - 2
+    shown = text
+    while cell_len(shown) > room:
+        shown = shown[: room if len(shown) > room else -1]
+    before = cell_len(shown[: start - first])
+    marked = max(1, cell_len(shown[start - first : end - first]))
+    return f" {shown}", f" {' ' * before}^{'~' * (marked - 1)}"
+
+
+def _sum_up(files: int, errors: int, warnings: int) -> None:
+    counts = [(files, "file"), (errors, "error"), (warnings, "warning")]
+    parts = [f"{number} {what}{'' if number == 1 else 's'}" for number, what in counts]
+    click.echo(", ".join(parts), err=True)

@@ -1,0 +1,114 @@
+"""`cni-ovs validate`, as a person and as a program uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import PYTHON
+from tests.support.plugin import PATH, REPOSITORY
+
+ENVIRONMENT = {"PATH": PATH, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "80"}
+WRONG = '{\n\t"cniVersion": "1.0.0", "name": "n", "type": "ovs",\n\t"bridge": "b", "vlna": 5,\n\t"mtu": 5\n}\n'
+
+
+def validate(*words: str, stdin: str = "", code: int = 0) -> str:
+    """What it prints, when it ends with this exit code."""
+    done = subprocess.run(
+        [PYTHON, "-m", "cni_ovs.cli", "validate", *words],
+        input=stdin, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_the_examples_are_right() -> None:
+    assert validate(str(REPOSITORY / "conf"), str(REPOSITORY / "conf/kubernetes")) == ""
+
+
+def test_mistakes_are_told_as_compilers_do(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text(WRONG)
+    assert validate(str(path), code=1).splitlines() == [
+        f"{path}:3:17: error: unknown key 'vlna' in the network configuration is ignored",
+        f"{path}:3:17: note: did you mean 'vlan'?",
+        f"{path}:4:9: error: invalid 'mtu': 5: must be an integer from 68 to 65535",
+    ]
+
+
+def test_those_of_all_files_are_told(tmp_path: Path) -> None:
+    for name in ("1.conf", "2.json", "3.yaml", "4.txt"):
+        (tmp_path / name).write_text("{")
+    (tmp_path / "ovs.d").mkdir()
+    (tmp_path / "ovs.d/ovs.conf").write_text('{"mtu": 5}')
+    output = validate(str(tmp_path), "/no/such/file.conf", code=1)
+    for name in ("1.conf:1:2: ", "2.json:1:2: ", "3.yaml:1:2: ", "ovs.d/ovs.conf:1:9: ", "/no/such/file.conf: error: "):
+        assert name in output
+    assert "4.txt" not in output
+
+
+def test_json_is_for_programs() -> None:
+    found = json.loads(validate("-", "--json", stdin=WRONG, code=1))
+    assert found["files"] == ["-"] and (found["errors"], found["warnings"]) == (2, 0)
+    assert found["problems"][1] == {
+        "path": "<stdin>",
+        "line": 4,
+        "column": 9,
+        "severity": "error",
+        "message": "invalid 'mtu': 5: must be an integer from 68 to 65535",
+        "remedy": "",
+    }
+
+
+def test_a_warning_is_no_failure() -> None:
+    text = '{"cniVersion": "1.0.0", "name": "n", "type": "ovs", "bridge": "b", "ipam": {"x": 1}}'
+    assert "warning: 'ipam' has no 'type'" in validate("-", stdin=text)
+
+
+@pytest.mark.parametrize("text", ["", "a: b", "kind: Pod\napiVersion: v1\n"])
+def test_kubernetes_objects_of_other_kinds_are_passed_over(text: str) -> None:
+    assert validate("-", stdin=text) == ""
+
+
+def test_without_an_argument_the_folders_of_the_node_are_looked_at(tmp_path: Path) -> None:
+    for name in ("net.d", "multus"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.conflist").write_text("[]")
+    folders = [word for name in ("net.d", "multus", "none") for word in ("--conf-dir", str(tmp_path / name))]
+    assert len(validate(*folders, code=1).splitlines()) == 2
+    done = subprocess.run(
+        [PYTHON, "-m", "cni_ovs.cli", "validate", "--conf-dir", str(tmp_path / "none")],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1 and "no network configuration is in" in done.stderr
+
+
+def test_on_a_terminal_the_line_is_shown_with_the_place_marked_and_nothing_steers_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    long = '{"cniVersion": "1.0.0", "name": "n", "type": "ovs", "bridge": "b", "\\u001b[31m世\x1b": 1, "mtu": 5}'
+    path.write_text(WRONG.replace('"b",', '"世",'))
+    (tmp_path / "y.conf").write_text(long.replace("\x1b", ""))
+    primary, secondary = pty.openpty()
+    command = [str(PYTHON), "-m", "cni_ovs.cli", "validate", str(path), str(tmp_path / "y.conf")]
+    environment = {**ENVIRONMENT, "NO_COLOR": "1", "TERM": "dumb"}
+    process = subprocess.Popen(command, stdout=secondary, stderr=secondary, env=environment)
+    os.close(secondary)
+    shown = b""
+    try:
+        while data := os.read(primary, 4096):
+            shown += data
+    except OSError:
+        pass  # the other end is closed
+    os.close(primary)
+    assert process.wait(30) == 1
+    lines = [line.rstrip() for line in shown.decode().splitlines()]
+    at = lines.index('  "bridge": "世", "vlna": 5,')
+    assert lines[at + 1] == " " * 18 + "^" + "~" * 5  # a wide character takes two columns
+    assert b"\x1b[31m" not in shown
+    assert lines[-1] == "2 files, 4 errors, 0 warnings"
