@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .netlink import Link, Netlink
     from .netns import Namespace
 
-_LOWEST, _HIGHEST = 1000, 10**15  # as Kubernetes takes them
+LOWEST, HIGHEST = 1000, 10**15  # as Kubernetes takes them
 # From here on a burst is none: containerd gives 2^32 - 1 where the user has named only a rate (its toCNIBandWidth). So
 # 512 MB would pass at once.
 _UNLIMITED_BURST = (1 << 31) - 1
@@ -97,8 +97,8 @@ def read(value: Any) -> Bandwidth | None:
 
 def _limit(keys: dict[str, Any], rate_key: str, burst_key: str) -> Limit | None:
     rate, burst = (keys.get(key.lower()) or 0 for key in (rate_key, burst_key))
-    if not is_integer(rate) or not (rate == 0 or _LOWEST <= rate <= _HIGHEST):
-        form = f"must be an integer of bits per second, {_LOWEST} to {_HIGHEST}, or 0 for no limit"
+    if not is_integer(rate) or not (rate == 0 or LOWEST <= rate <= HIGHEST):
+        form = f"must be an integer of bits per second, {LOWEST} to {HIGHEST}, or 0 for no limit"
         raise ValueError(f"{rate_key!r}: {shown(rate)}: {form} (10 Mbit/s is 10000000)")
     if not is_integer(burst) or burst < 0:
         raise ValueError(f"{burst_key!r}: {shown(burst)}: must be an integer of bits")

@@ -34,7 +34,7 @@ IS_GIVEN_BACK = False
 COLUMNS: tuple[str, ...] = ("dpdk_initialized", "iface_types", "other_config", "external_ids")
 CLIENT = "dpdkvhostuserclient"  # is what ovs-vswitchd is
 _RUN_FOLDER = "/var/run/openvswitch"
-_LONGEST_FOLDER = forms.UNIX_PATH_BYTES - len("/cni0123456789ab")
+LONGEST_FOLDER = forms.UNIX_PATH_BYTES - len("/cni0123456789ab")
 # Of st_mode, inode(7)
 _TYPE, _FOLDER, _SOCKET, _STICKY, _WRITABLE_BY_ALL = 0o170000, 0o040000, 0o140000, 0o1000, 0o002
 
@@ -123,9 +123,9 @@ def socket_folder(value: Any) -> str:
     path = forms.flat_file(value).rstrip("/")
     if value and not path:
         raise ValueError("must not be the root folder")
-    if len(path.encode(errors="surrogateescape")) > _LONGEST_FOLDER:
+    if len(path.encode(errors="surrogateescape")) > LONGEST_FOLDER:
         raise ValueError(
-            f"must have at most {_LONGEST_FOLDER} bytes: the path of a Unix socket has at most {forms.UNIX_PATH_BYTES},"
+            f"must have at most {LONGEST_FOLDER} bytes: the path of a Unix socket has at most {forms.UNIX_PATH_BYTES},"
             f" and the port's name is to be added"
         )
     return path
