@@ -18,7 +18,7 @@ _FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
-@click.command()
+@click.command(short_help="Give a running container another interface.")
 @click.argument("target", type=options.TargetName())
 @click.argument("ifname")
 @click.argument("bridge", type=options.BridgeName(), required=False)

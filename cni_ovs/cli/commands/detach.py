@@ -9,7 +9,7 @@ from ..failure import Failure
 from ..output import print_json
 
 
-@click.command()
+@click.command(short_help="Detach an interface of a container.")
 @click.argument("target", type=options.TargetName())
 @click.argument("ifname", type=options.InterfaceName(), required=False)
 @click.option("--all", "everything", is_flag=True, help="All that `cni-ovs attach` has attached to TARGET.")

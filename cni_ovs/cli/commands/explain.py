@@ -28,7 +28,7 @@ _LARGEST = 4 << 20  # bytes, as in the plugin
 _PLACES = ("host", "container")
 
 
-@click.command()
+@click.command(short_help="Show what ADD would do with a configuration, and change nothing.")
 @click.argument("conf")
 @click.option("--ifname", default="eth0", show_default=True, help="CNI_IFNAME: the interface in the container.")
 @click.option("--container", default="example", show_default=True, metavar="ID", help="CNI_CONTAINERID.")

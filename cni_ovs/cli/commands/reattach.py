@@ -17,7 +17,7 @@ from ..output import print_json
 _SECONDS = 5.0
 
 
-@click.command()
+@click.command(short_help="Attach anew what a running container has lost.")
 @click.argument("target", type=options.TargetName(), required=False)
 @click.argument("ifname", type=options.InterfaceName(), required=False)
 @click.option("--all", "everybody", is_flag=True, help="All containers on this host.")

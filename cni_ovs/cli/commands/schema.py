@@ -7,7 +7,7 @@ import click
 from .. import output, schema
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of the network configuration.")
 @click.option("--list", "is_list", is_flag=True, help="Of a list of plugins: a .conflist file.")
 def command(is_list: bool) -> None:
     r"""Print the JSON Schema (draft 2020-12) of the network configuration.
@@ -18,7 +18,7 @@ def command(is_list: bool) -> None:
 
     \b
     Examples:
-      cni-ovs schema > ovs.schema.json            of a configuration (.conf, .json)
-      cni-ovs schema --list > list.schema.json    of a list (.conflist)
+      cni-ovs schema > ovs.schema.json           of a configuration (.conf, .json)
+      cni-ovs schema --list > list.schema.json   of a list (.conflist)
     """
     output.print_json(schema.of_list() if is_list else schema.of_plugin())

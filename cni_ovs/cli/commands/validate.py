@@ -16,7 +16,7 @@ from ..source import Problem
 _STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
-@click.command()
+@click.command(short_help="Find all mistakes in network configurations.")
 @click.argument("paths", nargs=-1, metavar="[FILE|FOLDER|-]...")
 @options.conf_dirs
 @options.as_json
