@@ -11,9 +11,10 @@ from cni_ovs.plugin.errors import CniError
 from cni_ovs.plugin.forms import tells_attachment
 
 from .. import paths
+from ..attached import Attached
 from ..database import Bridge, Port
 from ..doctor import Check
-from ..machine import WELL, Attached, Machine
+from ..machine import WELL, Machine
 from ..offload import has_transmit_checksum_offload
 from ..problems import FAULT, WARNING, Finding, Problem, Skip
 

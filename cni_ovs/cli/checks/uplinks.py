@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from cni_ovs.plugin.vlans import effective_mode
 
 from .. import paths
+from ..attached import Attached
 from ..database import Bridge
 from ..doctor import Check
-from ..machine import Attached, Machine
+from ..machine import Machine
 from ..paths import DEVICE, Uplink
 from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 
