@@ -52,8 +52,7 @@ def test_an_interface_that_died_with_ovs_vswitchd_is_found(private_doctor: Docto
     for words in ((), (pod.netns,)):
         finding = private_doctor.finds("device_dead", *words, code=4)
         assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
-    pod.delete().silent()
-    pod.add().ok()
+    private_doctor.type_in(finding)
     private_doctor.is_silent()
 
 
@@ -62,8 +61,7 @@ def test_an_interface_that_was_deleted_is_found(doctor: Doctor) -> None:
     pod.sandbox.ip("link", "delete", "net1")
     finding = doctor.finds("device_lost", code=4)
     assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1"
-    pod.delete().silent()
-    pod.add().ok()
+    doctor.type_in(finding)
     doctor.is_silent()
 
 
@@ -144,8 +142,7 @@ def test_rules_against_forged_addresses_that_are_gone_are_found(private_doctor: 
     node.openvswitch.start_ovs_vswitchd()
     finding = private_doctor.finds("rules_gone", code=4)
     assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1 --force"
-    pod.delete().silent()
-    pod.add().ok()
+    private_doctor.type_in(finding)
     private_doctor.is_silent()
 
 
