@@ -285,7 +285,7 @@ def test_what_cannot_be_tested_is_refused_in_one_line(
     a, b = _names(*pair)
     assert "have the same network namespace" in cli.fails("test", a, a)
     assert "has no interface eth9" in cli.fails("test", a, b, "--interface", "eth9")
-    assert "no namespace, process or container" in cli.fails("test", a, "nowhere")
+    assert "no namespace, process or running container" in cli.fails("test", a, "nowhere")
     assert "has no interface with an address" in cli.fails("test", a, node.sandbox().name)
     bare[0].ip("link", "add", "eth7", "type", "veth", "peer", "name", "eth8")
     bare[0].ip("address", "add", "10.70.0.1/24", "dev", "eth7")

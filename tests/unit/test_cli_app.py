@@ -34,10 +34,10 @@ def test_a_command_that_does_not_exist_is_told_with_the_nearest_one() -> None:
 
 
 def test_an_option_that_does_not_exist_is_told_with_the_command_that_has_not_got_it() -> None:
-    assert run("show", "--dbb") == (
+    assert run("detach", "--dbb") == (
         2,
         "",
-        "cni-ovs show: no such option '--dbb'. Did you mean '--db'?\n  to do: cni-ovs show --help\n",
+        "cni-ovs detach: no such option '--dbb'. Did you mean '--db'?\n  to do: cni-ovs detach --help\n",
     )
 
 

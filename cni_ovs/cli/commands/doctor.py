@@ -16,7 +16,7 @@ _FOLDER = click.Path(file_okay=False)
 
 
 @click.command()
-@click.argument("target", required=False)
+@click.argument("target", type=options.TargetName(), required=False)
 @options.db
 @click.option(
     "--bin-dir",
@@ -56,8 +56,7 @@ def command(
     will not, or wastes something), a note (something to know). On a healthy machine it prints one line.
 
     With TARGET, a container, only what matters to this container is looked at, and in addition its addresses, its
-    gateways and its dropped packets. A TARGET is a network namespace (a path, or its name in /run/netns), or the number
-    of a process.
+    gateways and its dropped packets. TARGET is what it is for `cni-ovs attach`.
 
     \b
     Exit code: 0 healthy, 3 warnings, 4 faults, 1 it could not do its work.

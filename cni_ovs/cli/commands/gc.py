@@ -11,7 +11,9 @@ from ..output import plain
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
-@click.option("--network", default="", metavar="NAME", help="Only what belongs to this network.")
+@click.option(
+    "--network", type=options.NetworkName(), default="", metavar="NAME", help="Only what belongs to this network."
+)
 @click.option(
     "--conf-dir",
     "conf_dirs",

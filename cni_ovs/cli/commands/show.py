@@ -16,10 +16,15 @@ from ..selection import Selection
 
 
 @click.command()
-@click.option("--bridge", metavar="NAME", help="Only what is on this bridge.")
+@click.option("--bridge", type=options.BridgeName(), metavar="NAME", help="Only what is on this bridge.")
 @click.option("--pod", metavar="[NAMESPACE/]NAME", help="Only ports of this pod.")
 @click.option("--container", metavar="ID", help="Only ports of the container whose id begins so.")
-@click.option("--network", metavar="NAME", help="Only ports of this network (`name` of its configuration).")
+@click.option(
+    "--network",
+    type=options.NetworkName(),
+    metavar="NAME",
+    help="Only ports of this network (`name` of its configuration).",
+)
 @click.option("--vlan", type=click.IntRange(0, 4094), metavar="N", help="Only ports that carry this VLAN.")
 @click.option("--netns", metavar="PATH", help="Only ports into this network namespace: a path or a name.")
 @click.option("--no-addresses", is_flag=True, help="Do not look into the containers. Quicker with many of them.")

@@ -35,8 +35,8 @@ class _Bandwidth(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("a", metavar="A", required=False)
-@click.argument("b", metavar="B", required=False)
+@click.argument("a", type=options.TargetName(), metavar="A", required=False)
+@click.argument("b", type=options.TargetName(), metavar="B", required=False)
 @click.option(
     "--interface",
     "interfaces",
@@ -57,8 +57,12 @@ class _Bandwidth(click.ParamType[int]):
 @click.option("-R", "--reverse", is_flag=True, help="Measure from B to A instead.")
 @click.option("--both", is_flag=True, help="Measure from A to B, and then from B to A.")
 @click.option("--matrix", "all_pairs", is_flag=True, help="Test all pairs of attached containers, by a few pings.")
-@click.option("--network", default="", metavar="NAME", help="--matrix: only those of this network.")
-@click.option("--bridge", default="", metavar="NAME", help="--matrix: only those on this bridge.")
+@click.option(
+    "--network", type=options.NetworkName(), default="", metavar="NAME", help="--matrix: only those of this network."
+)
+@click.option(
+    "--bridge", type=options.BridgeName(), default="", metavar="NAME", help="--matrix: only those on this bridge."
+)
 @click.option("--vlan", type=click.IntRange(0, 4094), metavar="VLAN",
               help="--matrix: only those in this VLAN; 0 for those in none.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(2, 1000), default=50, show_default=True, metavar="N",
