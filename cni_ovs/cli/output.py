@@ -20,14 +20,22 @@ def console() -> Console:
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print one JSON value, indented or (None) in one line, with its keys in their order.
+    """Print one JSON value; see json_text."""
+    click.echo(json_text(value, indent=indent))
+
+
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """A JSON value, indented or (None) in one line, with its keys in their order.
 
     What a terminal might obey, and what is no character at all, is written as an escape: names come from anywhere.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    if not text.isprintable():  # it is within a string: the only others are line breaks
-        text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
-    click.echo(text)
+    lines = json.dumps(value, indent=indent, ensure_ascii=False).split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in lines)
+
+
+def _escaped(char: str) -> str:
+    """A character of a JSON text; those that are not printable are within a string."""
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def plain(text: str) -> str:

@@ -42,7 +42,7 @@ class Selection:
         ]
         if self.is_of_containers or self.vlan is not None:
             bridges = [bridge for bridge in bridges if bridge.ports]
-        return replace(topology, bridges=bridges)
+        return replace(topology, bridges=bridges, is_part=self != Selection())
 
     def has(self, port: Port) -> bool:
         """Whether a port is asked for."""

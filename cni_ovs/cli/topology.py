@@ -136,6 +136,7 @@ class Topology:
 
     ovs_version: str | None
     bridges: list[Bridge] = field(default_factory=list)
+    is_part: bool = False  # only that was asked for
 
     def ports(self) -> list[Port]:
         """Every port."""

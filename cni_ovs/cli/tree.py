@@ -22,6 +22,8 @@ def tree(topology: Topology) -> Tree:
     """What hangs where."""
     version = f"Open vSwitch {plain(topology.ovs_version)}" if topology.ovs_version else "Open vSwitch"
     root = Tree(Text(version), guide_style="dim")
+    if not topology.bridges:
+        root.add(Text("no port is like that" if topology.is_part else "there is no bridge"))
     named = {port.name: port for port in topology.ports()}
     for bridge in topology.bridges:
         branch = root.add(_bridge(bridge))

@@ -1,0 +1,450 @@
+"""`cni-ovs show` against a real Open vSwitch: what it tells is what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+import pytest
+
+from tests.support.cli import Cli
+from tests.support.node import Node
+from tests.support.openvswitch import PrivateOpenVSwitch
+from tests.support.plugin import Attachment
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.one_target
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = '\x1b[2J\x1b]0;title\x07\x9b31m\u202e</text>&"\\\n' + "x" * 70000
+
+
+class World:
+    """A node with two bridges, and one of everything on them."""
+
+    def __init__(self, node: Node) -> None:
+        """Attaches all."""
+        self.node = node
+        self.cli = Cli(node.host, node.openvswitch.remote)
+        self.inner, self.outer = node.bridge, node.add_bridge()
+        self.uplink, self.wire = f"up{secrets.token_hex(3)}", f"wi{secrets.token_hex(3)}"
+        self.tunnel = f"vx{secrets.token_hex(3)}"
+        self.patches = f"pi{secrets.token_hex(3)}", f"po{secrets.token_hex(3)}"
+        self.bad = f"no{secrets.token_hex(3)}"
+        for name in (self.uplink, self.wire):
+            node.device(name)
+        node.host.ip("link", "add", self.uplink, "mtu", "1400", "type", "veth", "peer", "name", self.wire)
+        node.host.ip("link", "set", self.uplink, "up")
+        node.host.ip("link", "set", self.wire, "up")
+        vsctl = node.openvswitch.vsctl
+        vsctl("add-port", self.outer, self.uplink)
+        for bridge, name, peer in zip((self.inner, self.outer), self.patches, self.patches[::-1], strict=True):
+            patch = ("type=patch", f"options:peer={peer}")
+            vsctl("--no-wait", "add-port", bridge, name, "--", "set", "Interface", name, *patch)
+        vxlan = ("type=vxlan", "options:remote_ip=192.0.2.7", "options:key=5001")
+        vsctl("add-port", self.inner, self.tunnel, "--", "set", "Interface", self.tunnel, *vxlan)
+        vsctl("--no-wait", "add-port", self.outer, self.bad)
+        self.addresses = node.host_local("10.10.0.0/16")
+        self.web = self.pod("web", bridge=self.inner, vlan=5, mtu=1300, bandwidth={"ingressRate": 10**7})
+        self.router = self.pod("router", bridge=self.inner, vlan=5, trunk=[{"id": 7}, {"minID": 20, "maxID": 29}])
+        self.inside = node.attached(bridge=self.outer, interface_type="internal", ifname="eth1", ipam=self.addresses)
+
+    def pod(self, name: str, **keys: Any) -> Attachment:
+        """A pod of that name in the Kubernetes namespace `shop`, attached."""
+        names = f"IgnoreUnknown=true;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}"
+        return self.node.attached(cni_args=names, ifname="eth1", ipam=self.addresses, **keys)
+
+    def ports(self, *words: str) -> dict[str, Any]:
+        """What --json tells of the ports of both bridges, by name."""
+        bridges = self.cli.json("show", *words)["bridges"]
+        found = [port for bridge in bridges if bridge["name"] in (self.inner, self.outer) for port in bridge["ports"]]
+        return {port["name"]: port for port in found}
+
+    def port(self, pod: Attachment, *words: str) -> Any:
+        """What --json tells of a pod's port."""
+        return self.ports(*words)[self.name(pod)]
+
+    def name(self, pod: Attachment) -> str:
+        """The name of a pod's port."""
+        name = self.node.port(pod)["name"]
+        assert isinstance(name, str)
+        return name
+
+
+@pytest.fixture
+def world(node: Node) -> World:
+    return World(node)
+
+
+def titles(picture: str) -> set[str]:
+    """The texts of an SVG picture that are bold and large."""
+    texts = Xml.fromstring(picture).iter(f"{SVG}text")
+    return {text.text or "" for text in texts if text.get("font-size") == "13"}
+
+
+def started(cli: Cli, *words: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(cli.command(*words), env=cli.environment, text=True, **options)
+
+
+@pytest.fixture
+def watching(node: Node) -> Iterator[subprocess.Popen[str]]:
+    """`show --json --watch` of the node's bridge; it is ended with SIGINT, as by Ctrl-C."""
+    cli = Cli(node.host, node.openvswitch.remote)
+    words = ("show", "--bridge", node.bridge, "--json", "--watch", "0.5")
+    process = started(cli, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    node.helper(process.pid)
+    try:
+        yield process
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+        assert (process.returncode, errors) == (0, "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> Any:
+    """The next line that --json --watch prints."""
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def test_json_tells_everything_that_hangs_on_two_bridges(world: World) -> None:
+    ports = world.ports()
+    kinds = {name: port["kind"] for name, port in ports.items()}
+    assert kinds == {
+        world.inner: "internal",
+        world.outer: "internal",
+        world.uplink: "uplink",
+        world.tunnel: "vxlan",
+        world.bad: "uplink",
+        **dict.fromkeys(world.patches, "patch"),
+        world.name(world.web): "veth",
+        world.name(world.router): "veth",
+        world.name(world.inside): "internal",
+    }
+    assert ports[world.patches[0]]["peer"] == {"bridge": world.outer, "port": world.patches[1]}
+    assert ports[world.patches[1]]["peer"] == {"bridge": world.inner, "port": world.patches[0]}
+    assert ports[world.uplink]["host_device"]["mtu"] == 1400
+    assert "No such device" in ports[world.bad]["error"]
+    assert ports[world.name(world.router)]["vlan"]["text"] == "trunk 7,20-29, native VLAN 5"
+
+    web = ports[world.name(world.web)]
+    expected = world.node.interface(world.web)["ofport"], {"in_bits_per_second": 10**7, "out_bits_per_second": None}
+    assert (web["ofport"], web["bandwidth"]) == expected
+    attachment, device = web["attachment"], web["attachment"]["device"]
+    assert (attachment["pod_namespace"], attachment["pod_name"], attachment["pod_uid"]) == ("shop", "web", "uid-web")
+    assert (attachment["container_id"], attachment["netns"]) == (world.web.container_id, world.web.netns)
+    link = world.web.sandbox.link("eth1")
+    assert (device["name"], device["mac"], device["mtu"], device["up"]) == ("eth1", link.mac, 1300, True)
+    assert f"{world.web.addresses[0]}/16" in device["addresses"]
+
+    inside = ports[world.name(world.inside)]["attachment"]["device"]
+    assert (inside["name"], inside["alternative_names"]) == (world.name(world.inside), ["eth1"])
+    assert f"{world.inside.addresses[0]}/16" in inside["addresses"]
+
+
+def test_the_tree_tells_the_same_in_words(world: World) -> None:
+    text = world.cli.run("show").stdout
+    assert "\x1b" not in text, "colours in a pipe"
+    for expected in (
+        rf"{world.inner}  bridge, datapath netdev",
+        rf"{world.uplink}  uplink, all VLANs, OpenFlow \d+, 10 Gbit/s, MAC \S+, MTU 1400, up",
+        rf"{world.tunnel}  vxlan, all VLANs, OpenFlow \d+, to 192\.0\.2\.7, key 5001",
+        rf"{world.patches[0]}  patch, all VLANs, OpenFlow \d+, to {world.outer} \({world.patches[1]}\)",
+        rf"{world.name(world.web)}  veth, VLAN 5, OpenFlow \d+",
+        r"pod shop/web  eth1",
+        rf"{re.escape(world.web.addresses[0])}/16, MAC \S+, MTU 1300, up",
+        rf"network {world.node.network}, container {world.web.container_id[:12]}, {world.web.netns}",
+        r"receives at most 10 Mbit/s",
+        rf"container {world.inside.container_id[:12]}  eth1",
+        rf"{world.bad}  uplink, all VLANs\n.*could not open network device",
+    ):
+        assert re.search(expected, text), (expected, text)
+    without = world.cli.run("show", "--no-addresses").stdout
+    assert "pod shop/web  eth1" in without and world.web.addresses[0] not in without
+
+
+def test_each_filter_leaves_what_it_names(world: World) -> None:
+    web, router, inside = map(world.name, (world.web, world.router, world.inside))
+    everything = set(world.ports())
+    carrying_all = everything - {web, router}
+    for words, expected in (
+        (("--pod", "web"), {web}),
+        (("--pod", "shop/router"), {router}),
+        (("--pod", "other/router"), set()),
+        (("--container", world.inside.container_id[:8]), {inside}),
+        (("--netns", world.web.netns), {web}),
+        (("--netns", world.web.sandbox.name), {web}),
+        (("--network", world.node.network), {web, router, inside}),
+        (("--network", world.node.network, "--bridge", world.outer), {inside}),
+        (("--vlan", "5"), {*carrying_all, web, router}),
+        (("--vlan", "21"), {*carrying_all, router}),
+        (("--vlan", "6"), carrying_all),
+    ):
+        assert set(world.ports(*words)) == expected, words
+    picture = world.cli.run("show", "--pod", "web", "--svg").stdout
+    assert titles(picture) == {world.inner, "pod shop/web"}
+    assert "shop/router" not in world.cli.run("show", "--pod", "web", "--dot").stdout
+    assert "no port" in world.cli.run("show", "--pod", "nobody").stdout
+
+
+def test_pictures_show_what_hangs_where(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "picture.svg"
+    assert world.cli.run("show", "--svg", "--output", str(file)).stdout == ""
+    expected = {
+        *(world.inner, world.outer, f"uplink {world.uplink}", f"uplink {world.bad}", "vxlan to 192.0.2.7"),
+        *("pod shop/web", "pod shop/router", f"container {world.inside.container_id[:12]}"),
+    }
+    assert expected <= titles(file.read_text())
+    texts = {text.text for text in Xml.fromstring(file.read_text()).iter(f"{SVG}text")}
+    assert {*world.patches, "VLAN 5", f"eth1  {world.web.addresses[0]}/16", "key 5001"} <= texts
+    graphviz = world.cli.run("show", "--dot").stdout
+    assert f'"bridge {world.inner}" -- "bridge {world.outer}"' in graphviz or (
+        f'"bridge {world.outer}" -- "bridge {world.inner}"' in graphviz
+    )
+    assert all(title in graphviz for title in expected)
+    assert "cannot be written" in world.cli.fails("show", "--svg", "--output", "/nowhere/picture.svg")
+
+
+def test_a_container_that_is_gone_or_has_lost_its_interface_is_told(world: World) -> None:
+    world.node.vanish(world.web)
+    world.router.sandbox.ip("link", "set", "eth1", "name", "other0")
+    tree = world.cli.run("show").stdout
+    assert "its namespace is gone" in tree and "this interface is not in its namespace" in tree
+    assert world.port(world.web)["attachment"]["netns_state"] == "gone"
+    assert world.port(world.web)["attachment"]["device"] is None
+    assert world.port(world.web, "--no-addresses")["attachment"]["netns_state"] is None
+    assert set(world.ports("--netns", world.web.netns)) == {world.name(world.web)}
+    assert "its namespace is gone" in world.cli.run("show", "--svg").stdout
+
+
+def test_the_counters_are_those_of_the_container(world: World) -> None:
+    node = world.node
+    other = world.pod("other", bridge=world.outer)
+    assert world.inside.sandbox.pings(other.addresses[0], count=5)
+    for pod, source in ((world.inside, "container"), (other, "host")):
+        counted = world.port(pod)["counters"]
+        statistics = pod.sandbox.run("cat", "/proc/net/dev").stdout
+        device = "eth1" if pod is other else world.name(pod)
+        numbers = [int(word) for word in re.search(rf"{device}:(.*)", statistics)[1].split()]  # type: ignore[index] # it is there
+        assert counted["source"] == source
+        assert (counted["in_packets"], counted["out_packets"]) == (numbers[1], numbers[9])
+        assert counted["in_packets"] >= 5 and counted["out_bytes"] >= 5 * 98
+    assert re.search(r"received [\d.]+ k?B in \d+ packets; sent", world.cli.run("show").stdout)
+    node.openvswitch.delete_bridge(world.outer)
+    assert world.name(world.web) in world.ports()
+
+
+def test_ports_of_ovs_cni_and_of_others_are_shown(world: World) -> None:
+    names = {kind: f"{kind}{secrets.token_hex(3)}" for kind in ("oc", "vm", "bond")}
+    for name in names.values():
+        world.node.device(name)
+        world.node.host.ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+        world.node.device(f"{name}p")
+    ids = ["owner=ovs-cni.network.kubevirt.io", f"contNetns={world.web.netns}", "contIface=eth1"]
+    vsctl = world.node.openvswitch.vsctl
+    vsctl(
+        "add-port", world.outer, names["oc"], *("--", "set", "Port", names["oc"], *(f"external_ids:{x}" for x in ids))
+    )
+    vsctl("add-port", world.outer, names["vm"], "--", "set", "Interface", names["vm"], "external_ids:iface-id=vm-7")
+    bond = f"bo{secrets.token_hex(3)}"
+    vsctl("add-bond", world.outer, bond, names["bond"], f"{names['bond']}p")
+    ports = world.ports()
+    of_ovs_cni = ports[names["oc"]]["attachment"]
+    assert of_ovs_cni["owner"] == "ovs-cni.network.kubevirt.io"
+    assert f"{world.web.addresses[0]}/16" in of_ovs_cni["device"]["addresses"]
+    assert (ports[names["vm"]]["kind"], ports[names["vm"]]["attachment"]["container_id"]) == ("veth", "vm-7")
+    assert (ports[bond]["kind"], len(ports[bond]["interfaces"])) == ("bond", 2)
+    assert f"bond {bond}" in titles(world.cli.run("show", "--svg").stdout)
+
+
+def test_mirrors_are_under_their_bridge(world: World) -> None:
+    source, output = (world.node.port(pod)["_uuid"] for pod in (world.web, world.router))
+    columns = ("name=tap-all", f"select_src_port={source}", f"output_port={output}", "select_vlan=5")
+    create = ("--", "--id=@m", "create", "Mirror", *columns)
+    world.node.openvswitch.vsctl(*create[1:], "--", "set", "Bridge", world.inner, "mirrors=@m")
+    assert "tap-all  mirror, copies from pod shop/web in VLAN 5, for pod shop/router" in world.cli.run("show").stdout
+    bridges = {bridge["name"]: bridge for bridge in world.cli.json("show")["bridges"]}
+    ports = {"from_ports": [world.name(world.web)], "to_ports": [], "output_port": world.name(world.router)}
+    copied = {"name": "tap-all", "all": False, "vlans": [5], "output_vlan": None, **ports}
+    assert bridges[world.inner]["mirrors"] == [copied]
+    assert bridges[world.outer]["mirrors"] == []
+
+
+def test_hostile_texts_are_printed_and_not_obeyed(world: World, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    name = world.name(world.web)
+    this = [["name", "==", name]]
+    keys = ("contPodName", "contPodNamespace", "contID", "contIface", "contNetwork")
+    for netns in (str(fifo), HOSTILE, "relative", "/etc/passwd"):
+        ids = {"owner": "cni-ovs", **dict.fromkeys(keys, HOSTILE), "contNetns": netns}
+        row = {"external_ids": ["map", [list(pair) for pair in ids.items()]]}
+        world.node.openvswitch.transact({"op": "update", "table": "Port", "where": this, "row": row})
+        for words in ([], ["--svg"], ["--dot"], ["--json"]):
+            text = world.cli.run("show", *words).stdout
+            assert text.replace("\n", "").isprintable(), words
+            assert len(text) < 100000 or words == ["--json"]
+        Xml.fromstring(world.cli.run("show", "--svg").stdout)
+        found = world.ports()[name]["attachment"]
+        assert (found["pod_name"], found["netns"]) == (HOSTILE, netns)
+        assert found["netns_state"] in ("gone", "unreadable")
+
+
+def test_the_secret_of_a_tunnel_is_not_printed(world: World) -> None:
+    world.node.openvswitch.vsctl("--no-wait", "set", "Interface", world.tunnel, "options:psk=swordfish")
+    for words in ([], ["--svg"], ["--dot"], ["--json"]):
+        assert "swordfish" not in world.cli.run("show", *words).stdout
+    assert world.ports()[world.tunnel]["interfaces"][0]["options"]["psk"] == "(secret)"
+
+
+def test_watching_tells_true_rates_and_follows_ports_that_come_and_go(
+    node: Node, watching: subprocess.Popen[str]
+) -> None:
+    first = line(watching)
+    assert first["connected"] and [port["name"] for port in first["ports"]] == [node.bridge]
+    pods = [node.attached(ipam=node.host_local("10.10.0.0/16"), interface_type=kind) for kind in ("veth", "internal")]
+    names = [node.port(pod)["name"] for pod in pods]
+    size, interval = 1000, 0.02
+    words = ("ping", "-q", "-n", "-i", str(interval), "-s", str(size - 28), pods[1].addresses[0])
+    pods[0].sandbox.start(*words, stdout=subprocess.DEVNULL)
+
+    def rates() -> list[Any]:
+        by_name = {port["name"]: port["rates"] for port in line(watching)["ports"]}
+        return [by_name.get(name) for name in names]
+
+    wait_for("rates of both", lambda: all(rates()))
+    rates()  # the first one may have begun before the ping did
+    seen = [rates() for _ in range(4)]
+    for number, source in enumerate(("host", "container")):
+        for way in ("in", "out"):
+            mean = sum(found[number][f"{way}_bits_per_second"] for found in seen) / len(seen)
+            assert mean == pytest.approx(8 * (size + 14) / interval, rel=0.25)
+            packets = sum(found[number][f"{way}_packets_per_second"] for found in seen) / len(seen)
+            assert packets == pytest.approx(1 / interval, rel=0.25)
+        assert all(found[number]["source"] == source and found[number]["age_seconds"] == 0 for found in seen)
+    pods[0].delete().silent()
+    wait_for("the port has gone", lambda: names[0] not in {port["name"] for port in line(watching)["ports"]})
+
+
+def test_what_only_open_vswitch_counts_has_rates_with_their_age(node: Node, watching: subprocess.Popen[str]) -> None:
+    outer = node.add_bridge()
+    ends = [f"pa{secrets.token_hex(3)}" for _ in range(2)]
+    for bridge, name, peer in zip((node.bridge, outer), ends, ends[::-1], strict=True):
+        options = ("type=patch", f"options:peer={peer}")
+        node.openvswitch.vsctl("--no-wait", "add-port", bridge, name, "--", "set", "Interface", name, *options)
+    near, far = (node.attached(bridge=bridge, ipam=node.host_local("10.10.0.0/16")) for bridge in (node.bridge, outer))
+    near.sandbox.start("ping", "-q", "-n", "-i", "0.02", far.addresses[0], stdout=subprocess.DEVNULL)
+
+    def rates() -> Any:
+        found = [port["rates"] for port in line(watching)["ports"] if port["name"] == ends[0]]
+        return found[0] if found and found[0] and found[0]["out_packets_per_second"] > 40 else None
+
+    found = wait_for("Open vSwitch has written twice", rates, timeout=20)
+    assert found["source"] == "open_vswitch"
+    assert 0 <= found["age_seconds"] < 7
+    assert found["in_packets_per_second"] == pytest.approx(50, rel=0.25)
+
+
+def on_a_terminal(cli: Cli, *words: str, seconds: float = 0.0) -> tuple[int, str]:
+    """What a command prints on a terminal of 80 columns, and its exit code; Ctrl-C is typed after some seconds."""
+    control, terminal = pty.openpty()
+    os.set_blocking(control, False)
+    environment = {**cli.environment, "COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        cli.command(*words), env=environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+    )
+    os.close(terminal)
+    printed = b""
+    end = time.monotonic() + 20
+    interrupt = time.monotonic() + seconds if seconds else end
+    while process.poll() is None and time.monotonic() < end:
+        if time.monotonic() > interrupt:
+            process.send_signal(signal.SIGINT)
+            interrupt = end
+        printed += read_all(control)
+        time.sleep(0.02)
+    printed += read_all(control)
+    os.close(control)
+    assert process.poll() is not None, printed
+    return process.returncode, printed.decode()
+
+
+def read_all(descriptor: int) -> bytes:
+    found = b""
+    try:
+        while part := os.read(descriptor, 65536):
+            found += part
+    except OSError:  # nothing more now, or the other end is closed
+        pass
+    return found
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines on a terminal, without what sets colours and moves the cursor."""
+    return re.split(r"[\r\n]+", re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", text))
+
+
+def test_a_terminal_of_80_columns_shows_all_in_colours(world: World) -> None:
+    code, text = on_a_terminal(world.cli, "show")
+    assert code == 0
+    assert "\x1b[1;32m" in text
+    assert max(map(len, lines_of(text))) <= 80
+    assert "pod shop/web  eth1" in text.replace("\x1b[0m", "").replace("\x1b[1m", "").replace("\x1b[1;36m", "")
+
+
+def test_watching_on_a_terminal_ends_with_ctrl_c_and_gives_the_cursor_back(world: World) -> None:
+    for _ in range(30):
+        world.node.openvswitch.vsctl("--no-wait", "add-port", world.outer, f"x{secrets.token_hex(5)}")
+    code, text = on_a_terminal(world.cli, "show", "--bridge", world.outer, "--watch", "0.3", seconds=2.5)
+    assert code == 0 and "Traceback" not in text and "Aborted" not in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert max(map(len, lines_of(text))) <= 80
+    assert world.inside.container_id[:12] in text, "the busiest are shown"
+    assert re.search(r"\d+ ports with less traffic are not shown", text)
+
+
+def test_watching_goes_on_without_ovsdb_server(private_openvswitch: PrivateOpenVSwitch) -> None:
+    private_openvswitch.add_bridge("br0")
+    cli = Cli(private_openvswitch.namespace, private_openvswitch.remote)
+    process = started(cli, "show", "--json", "--watch", "0.3", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        assert line(process)["connected"]
+        private_openvswitch.ovsdb_server.stop()
+        wait_for("it has noticed", lambda: not line(process)["connected"])
+        assert line(process)["ports"]
+        private_openvswitch.start_ovsdb_server()
+        wait_for("it is connected again", lambda: line(process)["connected"], timeout=20)
+        assert line(process)["ports"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_cannot_be_done_is_said_in_a_line(node: Node, tmp_path: Path) -> None:
+    cli = Cli(node.host, f"unix:{tmp_path}/nobody.sock")
+    for words in ([], ["--json"], ["--watch"], ["--svg"]):
+        said = cli.fails("show", *words)
+        assert "cannot be reached" in said and len(said.splitlines()) == 2
+    for wrong in (["--json", "--svg"], ["--output", "x"], ["--svg", "--watch"], ["--vlan", "4095"], ["--watch", "0"]):
+        assert "Usage" in cli.fails("show", *wrong, code=2)
+
+
+def test_a_reader_that_goes_away_is_no_traceback(world: World) -> None:
+    command = " ".join(world.cli.command("show", "--json"))
+    done = world.node.host.run("sh", "-c", f"{command} | head -c 10", env=world.cli.environment)
+    assert "Traceback" not in done.stderr
