@@ -14,7 +14,7 @@ from cni_ovs.plugin.spelling import nearest
 SECTIONS = {
     "Attach containers": ("attach", "detach", "reattach"),
     "See what is there, and what is wrong": ("show", "doctor", "test"),
-    "Write network configurations": ("explain", "validate", "schema"),
+    "Write network configurations": ("explain", "validate", "schema", "migrate"),
     "Clean up": ("gc",),
     "Set up the shell": ("completion",),
 }

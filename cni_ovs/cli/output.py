@@ -13,10 +13,11 @@ from rich.console import Console
 _UNLIMITED = 1000
 
 
-def console() -> Console:
-    """Where text for people goes: stdout. Colours are on a terminal only, and not with NO_COLOR."""
-    width = None if sys.stdout.isatty() else _UNLIMITED
-    return Console(highlight=False, width=width, emoji=False, markup=False)
+def console(*, to_stderr: bool = False) -> Console:
+    """Where text for people goes: stdout, or stderr. Colours are on a terminal only, and not with NO_COLOR."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else _UNLIMITED
+    return Console(highlight=False, width=width, emoji=False, markup=False, stderr=to_stderr)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

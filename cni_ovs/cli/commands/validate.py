@@ -6,14 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import click
-from rich.cells import cell_len
-from rich.text import Text
 
-from .. import configurations, options, output, source
+from .. import configurations, options, output, report, source
 from ..failure import Failure
 from ..source import Problem
-
-_STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
 @click.command(short_help="Find all mistakes in network configurations.")
@@ -62,7 +58,7 @@ def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -
         ]
         output.print_json({"files": names, "problems": problems, "errors": errors, "warnings": len(found) - errors})
     else:
-        _tell(found)
+        report.tell(found, output.console())
         _sum_up(len(names), errors, len(found) - errors)
     raise SystemExit(1 if errors else 0)
 
@@ -74,38 +70,6 @@ def _of_stdin() -> list[Problem]:
         return [error.problem]
     except Failure as error:
         return [Problem("<stdin>", 0, 0, "error", error.message, error.remedy)]
-
-
-def _tell(found: list[Problem]) -> None:
-    console = output.console()
-    for problem in found:
-        place = f":{problem.line}:{problem.column}" if problem.line else ""
-        where = output.printable(problem.path) + place
-        line = Text(f"{where}: ")
-        line.append(problem.severity, _STYLES[problem.severity])
-        line.append(f": {output.printable(problem.message)}")
-        console.print(line, soft_wrap=not console.is_terminal)
-        if problem.line and console.is_terminal:
-            for text in excerpt(problem, console.width):
-                console.print(Text(text), soft_wrap=True)
-        if problem.remedy:
-            console.print(Text(f"{where}: note: {output.printable(problem.remedy)}"), soft_wrap=not console.is_terminal)
-
-
-def excerpt(problem: Problem, width: int) -> tuple[str, str]:
-    """The line of a problem, as much of it as there is room for, and a line that marks what is meant."""
-    start, end = problem.column - 1, problem.column - 1 + problem.length
-    first = max(0, min(start - width // 3, len(problem.excerpt) - (width - 4)))
-    if cell_len(problem.excerpt[: width * 4]) <= width - 2:
-        first = 0
-    text = output.printable(problem.excerpt[first : first + width * 2])
-    room = width - 2
-    shown = text
-    while cell_len(shown) > room:
-        shown = shown[: room if len(shown) > room else -1]
-    before = cell_len(shown[: start - first])
-    marked = max(1, cell_len(shown[start - first : end - first]))
-    return f" {shown}", f" {' ' * before}^{'~' * (marked - 1)}"
 
 
 def _sum_up(files: int, errors: int, warnings: int) -> None:
