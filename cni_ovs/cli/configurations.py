@@ -78,6 +78,20 @@ class Configuration:
         found = enumerate(items) if isinstance(items, list) else ()
         return [(("plugins", number), {**item, **common}) for number, item in found if isinstance(item, dict)]
 
+    def ours(self) -> list[dict[str, Any]]:
+        """The configurations of the plugin `ovs`, as a runtime would give them to it.
+
+        Raises:
+            Failure: it has none.
+        """
+        plugins = [plugin for _, plugin in self.plugins]
+        found = [plugin for plugin in plugins if lookup(plugin, "type") == "ovs"]
+        if not found:
+            kinds = sorted({shown(lookup(plugin, "type")) for plugin in plugins})
+            what = f"{self.source.name} has no network configuration of type 'ovs'"
+            raise Failure(what, f"found: {', '.join(kinds)}" if kinds else "")
+        return found
+
     def span(self, path: mistakes.Path, *, on_key: bool = False) -> tuple[int, int]:
         """Where a value, or its key, is in the source; where it is not, what it would be in."""
         while (node := self.places.root.find(path)) is None:
@@ -192,6 +206,24 @@ def find(name: str, folders: Iterable[str] = FOLDERS) -> Configuration:
     if broken:
         remedy = f"{broken[0]} cannot be read: see `cni-ovs validate`"
     raise Failure(f"no network {name!r} is in {' or '.join(folders)}", remedy)
+
+
+def meant(word: str, folders: Iterable[str] = FOLDERS) -> Configuration:
+    """What somebody calls so: the only configuration in a file or on stdin ("-"), or that of a network, by its name.
+
+    Raises:
+        Failure: there is none, or more than one.
+    """
+    if word != source.STDIN and "/" not in word and not os.path.exists(word):
+        return find(word, folders)
+    text = source.read(word)
+    found, wrong = read(text)
+    if len(found) > 1:
+        raise Failure(f"{text.name} has {len(found)} network configurations", "give one of them on stdin, as `-`")
+    if not found:
+        reason = f"{wrong[0].line}:{wrong[0].column}: {wrong[0].message}" if wrong else "it has none"
+        raise Failure(f"{text.name} has no network configuration: {reason}", wrong[0].remedy if wrong else "")
+    return found[0]
 
 
 def _folder(path: str, ends: tuple[str, ...]) -> Iterator[str]:

@@ -6,8 +6,9 @@ import bisect
 import os
 import stat
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .failure import Failure
 
@@ -38,6 +39,10 @@ class Problem:
     remedy: str = ""
     excerpt: str = field(default="", compare=False)
     length: int = field(default=1, compare=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs, which have the file."""
+        return {key: value for key, value in asdict(self).items() if key not in ("excerpt", "length")}
 
 
 @dataclass

@@ -124,7 +124,7 @@ def test_an_attachment_is_found_by_name_when_its_container_is_gone(cli: Cli, nod
         (("SANDBOX", "a/b", "BRIDGE"), "invalid CNI_IFNAME"),
         (("SANDBOX", "eth1", "BRIDGE", "--mac", "nonsense"), "invalid 'runtimeConfig.mac'"),
         (("SANDBOX", "eth1", "BRIDGE", "--trunk", "5000"), "invalid 'trunk'"),
-        (("SANDBOX", "eth1", "--from", "no-such-network"), "no network of that name"),
+        (("SANDBOX", "eth1", "--from", "no-such-network"), "no network 'no-such-network'"),
     ],
 )
 def test_what_cannot_be_attached_is_told_in_a_line_with_a_remedy_and_nothing_is_left(

@@ -421,11 +421,11 @@ def test_of_a_list_the_plugins_of_type_ovs_are_explained(node: Node) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not valid JSON"),
-        ("[" * 100_000, "not valid JSON"),
+        ("{", "1:2: no JSON"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"type": "ovs", "name": "\\ud800", "bridge": "b"}', "invalid network name"),
         ("[]", "no network configuration of type 'ovs'"),
-        ('{"type": "bridge"}', "found: 'bridge'"),
+        ('{"type": "bridge"}', 'found: "bridge"'),
         ('{"plugins": [{"type": "bridge"}, {"type": 3}, 4]}', "no network configuration of type 'ovs'"),
         ('{"type": "ovs"}', "missing network name"),
         ('{"type": "ovs", "name": "n", "bridge": "b", "deviceID": "0000:03:00.5"}', "'deviceID'"),
@@ -439,13 +439,37 @@ def test_of_a_list_the_plugins_of_type_ovs_are_explained(node: Node) -> None:
         ),
     ],
 )
-def test_what_is_no_configuration_is_an_error_in_one_line(node: Node, text: str, said: str) -> None:
+def test_what_cannot_be_explained_is_an_error_in_one_line_behind_all_mistakes(node: Node, text: str, said: str) -> None:
     file = node.folder / "conf"
     file.write_text(text)
     stderr = Cli(node.host, node.openvswitch.remote).fails("explain", str(file), "--mac", MAC)
-    assert said in stderr and stderr.startswith("cni-ovs: ")
+    assert said in stderr and "cni-ovs: " in [line[:9] for line in stderr.splitlines()[-2:]]
     assert said in Cli(node.host, node.openvswitch.remote).fails("explain", str(file), "--json", "--mac", MAC)
     assert "explain" in Cli(node.host, node.openvswitch.remote).fails("explain", code=2)
+
+
+def test_every_mistake_is_told_with_its_place_and_the_key_that_may_be_meant(node: Node) -> None:
+    file = node.folder / "net.conf"
+    file.write_text(json.dumps({**node.config(), "vlna": 7, "mtu": 1, "vlan": 5000}, indent=2))
+    cli = Cli(node.host, node.openvswitch.remote)
+    stderr = cli.fails("explain", str(file))
+    for line, mistake in ((7, "unknown key 'vlna'"), (8, "invalid 'mtu': 1"), (9, "invalid 'vlan': 5000")):
+        assert any(f"net.conf:{line}:" in told and mistake in told for told in stderr.splitlines()), stderr
+    assert "did you mean 'vlan'?" in stderr
+    told = json.loads(cli.run("explain", str(file), "--json", check=False).stdout)["problems"]
+    assert [(problem["line"], problem["severity"]) for problem in told] == [(7, "error"), (8, "error"), (9, "error")]
+
+
+def test_a_network_of_this_node_and_one_in_kubernetes_can_be_explained(node: Node) -> None:
+    file = node.folder / "net.yaml"
+    config = json.dumps(node.config(vlan=7))
+    file.write_text(
+        "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\n"
+        f"metadata: {{name: web}}\nspec:\n  config: '{config}'\n"
+    )
+    cli = Cli(node.host, node.openvswitch.remote)
+    assert "tag=7" in cli.run("explain", str(file)).stdout
+    assert "no network 'web'" in cli.fails("explain", "web")
 
 
 def test_only_root_can_rehearse(node: Node) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import attaching, kernel, options, targets
+from cni_ovs.plugin.config import lookup
+
+from .. import attaching, configurations, kernel, options, targets
 from ..failure import Failure
 from ..output import print_json
 from ..recorded import Record
 
-_FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -97,33 +96,17 @@ def _config(bridge: str | None, given: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _read(source: str) -> dict[str, Any]:
-    """The configuration of the plugin `ovs` in a file, or in the one that has a network of this name."""
-    if "/" in source or Path(source).exists():
-        return _plugin(Path(source))
-    for folder in map(Path, _FOLDERS):
-        for path in sorted(folder.glob("*.conf*")) if folder.is_dir() else []:
-            try:
-                if json.loads(path.read_bytes()).get("name") == source:
-                    return _plugin(path)
-            except (OSError, ValueError, AttributeError):
-                continue
-    raise Failure(f"there is no file {source!r}, and no network of that name in {' and '.join(_FOLDERS)}")
-
-
-def _plugin(path: Path) -> dict[str, Any]:
-    try:
-        network = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise Failure(f"{path} cannot be read: {error}", f"see `cni-ovs validate {path}`") from error
-    chain = network.get("plugins", [network]) if isinstance(network, dict) else []
-    plugins = [plugin for plugin in chain if isinstance(plugin, dict) and plugin.get("type") == "ovs"]
-    if len(plugins) != 1:
-        raise Failure(f"{path} has {len(plugins) or 'no'} plugins of type 'ovs'", f"see `cni-ovs validate {path}`")
-    others = [str(plugin.get("type")) for plugin in chain if plugin is not plugins[0]]
+def _read(conf: str) -> dict[str, Any]:
+    """The configuration of the plugin `ovs` that is meant."""
+    configuration = configurations.meant(conf)
+    ours = configuration.ours()
+    if len(ours) > 1:
+        raise Failure(f"{configuration.source.name} has {len(ours)} plugins of type 'ovs'", "give one of them alone")
+    others = [str(lookup(plugin, "type")) for _, plugin in configuration.plugins if lookup(plugin, "type") != "ovs"]
     if others:
-        click.echo(f"cni-ovs: warning: of the chain in {path} only 'ovs' is run, not {', '.join(others)}", err=True)
-    return {"cniVersion": network.get("cniVersion", "0.1.0"), "name": network.get("name"), **plugins[0]}
+        what = f"of the chain in {configuration.source.name} only 'ovs' is run, not {', '.join(others)}"
+        click.echo(f"cni-ovs: warning: {what}", err=True)
+    return ours[0]
 
 
 def _trunk(text: str) -> list[dict[str, int]]:

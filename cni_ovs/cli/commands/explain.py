@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from typing import Any
 
@@ -13,18 +12,15 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from cni_ovs.plugin import jsontext
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.forms import is_utf8
 
-from .. import options, output
+from .. import configurations, options, output, report
 from ..explanation import Explanation, Step, explain
 from ..failure import Failure, one_line
 from ..ovsdb_text import operation_text
 from ..rehearsal import Request
 
-_OURS = "ovs"
-_LARGEST = 4 << 20  # bytes, as in the plugin
 _PLACES = ("host", "container")
 
 
@@ -66,7 +62,9 @@ def command(
 ) -> None:
     r"""Show what ADD would do with a network configuration, and change nothing.
 
-    CONF is a file (.conf, .conflist, or any JSON), or - for stdin. Of a list, the plugins of type ovs are explained.
+    CONF is a file (.conf, .conflist, or YAML with a NetworkAttachmentDefinition), the name of a network of this node,
+    or - for stdin. Everything that is wrong with it is told first, with line and column. Of a list, the plugins of type
+    ovs are explained.
 
     The plugin's own code is rehearsed: in two empty network namespaces that vanish with it, and in front of Open
     vSwitch, which is asked, and tries each change out without keeping it. So what is printed is what ADD sends:
@@ -92,7 +90,11 @@ def command(
             raise click.UsageError(f"{text!r} is not UTF-8")
     source = ctx.get_parameter_source("db")
     explanations = []
-    for values in _configurations(conf):
+    configuration = configurations.meant(conf)
+    problems = configurations.problems_of(configuration.source)  # all of them: ADD tells of the first one
+    if not as_json:
+        report.tell(problems, output.console(to_stderr=True))
+    for values in configuration.ours():
         # A flat file of the node's may say where Open vSwitch is, so the default is left to the plugin.
         fills = source == ParameterSource.ENVIRONMENT and lookup(values, "socket_file") is None
         given = _with(values, db if fills or source == ParameterSource.COMMANDLINE else None, mac)
@@ -100,40 +102,14 @@ def command(
         request = Request(given, container, ifname, netns or f"/run/netns/{container}", cni_args, pretended)
         explanations.append(explain(request, cni_path, datapath or ""))
     if as_json:
-        output.print_json({"attachments": [explanation.as_json() for explanation in explanations]})
+        attachments = [explanation.as_json() for explanation in explanations]
+        output.print_json({"problems": [problem.as_json() for problem in problems], "attachments": attachments})
     else:
         for explanation in explanations:
             _print(output.console(), explanation, raw=raw)
     for explanation in explanations:
         if explanation.error is not None:
             raise Failure(explanation.error["msg"], explanation.error["details"])
-
-
-def _configurations(source: str) -> list[dict[str, Any]]:
-    """The network configurations in a file that are for this plugin, as a runtime would give them to it.
-
-    Raises:
-        Failure: it cannot be read, or has none.
-    """
-    try:
-        with sys.stdin.buffer if source == "-" else open(source, "rb") as file:
-            raw = file.read(_LARGEST + 1)
-        if len(raw) > _LARGEST:
-            raise Failure(f"{source} is larger than {_LARGEST} bytes")
-        values = jsontext.decode(raw)
-    except OSError as error:
-        raise Failure(f"{source} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise Failure(f"{source} is not valid JSON: {error}") from error
-    plugins = [values]
-    if isinstance(values, dict) and isinstance(values.get("plugins"), list):
-        common = {key: values[key] for key in ("name", "cniVersion") if key in values}
-        plugins = [{**plugin, **common} for plugin in values["plugins"] if isinstance(plugin, dict)]
-    found = [plugin for plugin in plugins if isinstance(plugin, dict) and lookup(plugin, "type") == _OURS]
-    if not found:
-        kinds = ", ".join(sorted({repr(lookup(plugin, "type")) for plugin in plugins if isinstance(plugin, dict)}))
-        raise Failure(f"{source} has no network configuration of type 'ovs'", f"found: {kinds}" if kinds else "")
-    return found
 
 
 def _with(values: dict[str, Any], db: str | None, mac: str | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
@@ -52,10 +51,7 @@ def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -
     found = list(dict.fromkeys(found))
     errors = sum(problem.severity == "error" for problem in found)
     if as_json:
-        problems = [
-            {key: value for key, value in dataclasses.asdict(problem).items() if key not in ("excerpt", "length")}
-            for problem in found
-        ]
+        problems = [problem.as_json() for problem in found]
         output.print_json({"files": names, "problems": problems, "errors": errors, "warnings": len(found) - errors})
     else:
         report.tell(found, output.console())
