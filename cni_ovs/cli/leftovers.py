@@ -21,7 +21,7 @@ from cni_ovs.plugin.forms import tells_attachment
 from cni_ovs.plugin.protocol import Invocation
 from cni_ovs.plugin.vswitch import Port, Vswitch
 
-from . import database, networks
+from . import database, networks, recorded
 from .proofs import Proofs
 
 PORT, NOTE, LIMITS, RULES = "port", "note", "limits", "rules"
@@ -108,9 +108,9 @@ class Search:
             item = _item(LIMITS, attachments.name_of(identity), identity, "", "its port is gone")
             findings.stale.append((item, lambda identity=identity: self._remove_limits(identity)))  # type: ignore[misc] # a default argument holds the value of this round
         names = {attachments.name_of(port.external_ids) for port in ports if tells_attachment(port.external_ids)}
-        for name, recorded in sorted(detaching.notes(self._vswitch, wanted).items()):
+        for name, ids in sorted(detaching.notes(self._vswitch, wanted).items()):
             if name not in names:  # else it is attached anew, and its note goes with that
-                self._note(name, recorded, findings)
+                self._note(name, ids, findings)
         if not self._network:  # rules do not tell of networks
             self._rules(findings)
         return findings
@@ -118,42 +118,42 @@ class Search:
     # Each kind
 
     def _port(self, port: Port, findings: Findings) -> None:
-        recorded = port.external_ids
+        ids = port.external_ids
         bridge = self._bridges[port.uuid].name if port.uuid in self._bridges else ""
-        if self._proofs.is_alive(recorded):
+        if self._proofs.is_alive(ids):
             findings.alive += 1
             return
         doubt = self._proofs.doubt(port)
         if doubt:
-            findings.kept.append(_item(PORT, port.name, recorded, bridge, doubt))
+            findings.kept.append(_item(PORT, port.name, ids, bridge, doubt))
             return
-        config = self._config(recorded["contNetwork"])
-        item = _item(PORT, port.name, recorded, bridge, "its network namespace is gone", self._promise(config))
+        config, known = self._config_of(port.name, ids)
+        item = _item(PORT, port.name, ids, bridge, "its network namespace is gone", self._promise(config, known))
 
         def remove() -> bool:
-            gone = not self._proofs.is_alive(recorded) and not self._proofs.doubt(port)
+            gone = not self._proofs.is_alive(ids) and not self._proofs.doubt(port)
             return gone and self._by_plugin(config, lambda removal: removal.remove(port))
 
         findings.stale.append((item, remove))
 
-    def _note(self, name: str, recorded: dict[str, str], findings: Findings) -> None:
+    def _note(self, name: str, ids: dict[str, str], findings: Findings) -> None:
         """An attachment whose port is removed, and whose address perhaps is not returned."""
-        config = self._config(recorded.get("contNetwork", ""))
+        config, known = self._config_of(name, ids)
 
         def doubt() -> str:
-            if config.ipam_type is None and config.name not in self._known.by_name:
+            if not known:
                 return "its address stays: no configuration of the network tells of an IPAM plugin"
-            return self._proofs.doubt_of_note(name, recorded)
+            return self._proofs.doubt_of_note(name, ids)
 
         reason = doubt()
         if reason:
-            findings.kept.append(_item(NOTE, name, recorded, "", reason))
+            findings.kept.append(_item(NOTE, name, ids, "", reason))
             return
 
         def remove() -> bool:
-            return not doubt() and self._by_plugin(config, lambda removal: removal.finish(name, recorded))
+            return not doubt() and self._by_plugin(config, lambda removal: removal.finish(name, ids))
 
-        item = _item(NOTE, name, recorded, "", "its removal was not finished", self._promise(config))
+        item = _item(NOTE, name, ids, "", "its removal was not finished", self._promise(config, known))
         findings.stale.append((item, remove))
 
     def _rules(self, findings: Findings) -> None:
@@ -164,11 +164,11 @@ class Search:
     def _orphans(self) -> list[tuple[str, int]]:
         if not self._address.startswith("unix:"):
             return []  # bridges listen beside a local database
-        found = spoofing.orphans(self._vswitch, self._config(""), self._deadline())
+        found = spoofing.orphans(self._vswitch, self._config("", {}), self._deadline())
         return sorted((bridge, cookie) for bridge, _, cookie in found)
 
     def _remove_rules(self, bridge: str, cookie: int) -> bool:
-        for name, switch, owner in spoofing.orphans(self._vswitch, self._config(""), self._deadline()):
+        for name, switch, owner in spoofing.orphans(self._vswitch, self._config("", {}), self._deadline()):
             if (name, owner) == (bridge, cookie):
                 switch.remove(owner)
                 return True
@@ -183,19 +183,25 @@ class Search:
 
     # By the plugin
 
-    def _config(self, network: str) -> network_config.NetworkConfig:
-        """The configuration of a network, or one without addresses."""
-        found = self._known.by_name.get(network, {})
+    def _config_of(self, name: str, external_ids: dict[str, str]) -> tuple[network_config.NetworkConfig, bool]:
+        """What an attachment was made with, or the configuration of its network, and whether one of them is known."""
+        network = external_ids.get("contNetwork", "")
+        record = recorded.known(name, external_ids)
+        found = record.config if record else self._known.by_name.get(network)
+        return self._config(network, found or {}), found is not None
+
+    def _config(self, network: str, found: dict[str, Any]) -> network_config.NetworkConfig:
         # Where Open vSwitch is, the command says. The log is what the command prints.
         ours = {"name": network, "type": "ovs", "socket_file": self._address, "log_level": "error"}
-        lower = {"name", "type", "socket_file", "log_level", "log_file"}
-        values = {key: value for key, value in found.items() if key.lower() not in lower} | ours
+        values = {key: value for key, value in found.items() if key.lower() not in (*ours, "log_file")} | ours
         return network_config.parse(values, json.dumps(found or values).encode(), "", lenient=True)
 
-    def _promise(self, config: network_config.NetworkConfig) -> str:
+    def _promise(self, config: network_config.NetworkConfig, known: bool) -> str:
         """What becomes of an address."""
+        if not known:
+            return "stays: no configuration of the network was found"
         if config.ipam_type is None:
-            return "" if config.name in self._known.by_name else "stays: no configuration of the network was found"
+            return ""
         try:
             ipam.find(config.ipam_type, self._environment["CNI_PATH"])
         except CniError as error:

@@ -1,18 +1,17 @@
-"""The configurations of networks, as container runtimes find them: in files (CNI specification, section 1)."""
+"""The configurations of networks that this machine's files have."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from cni_ovs.plugin.config import lookup
+
+from . import configuration_files
 
 FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
 BIN_FOLDERS = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
-_ENDINGS = (".conf", ".conflist", ".json")
-_LARGEST = 4 << 20
-_OURS = "ovs"
 
 
 @dataclass
@@ -31,39 +30,10 @@ class Networks:
 def read(folders: Sequence[str]) -> Networks:
     """Every configuration; of several with one name the first counts, by name of the file, as for a runtime."""
     networks = Networks()
-    for folder in folders:
-        try:
-            paths = sorted(path for path in Path(folder).iterdir() if path.suffix in _ENDINGS and path.is_file())
-        except OSError:
-            continue  # most nodes have but one of them
-        for path in paths:
-            try:
-                values = _load(path)
-            except (OSError, ValueError, RecursionError) as error:
-                networks.unreadable.append(f"{path}: {error}")
-                continue
-            for name, config in _ours(values):
-                networks.by_name.setdefault(name, config)
+    for file in configuration_files.read(folders):
+        if file.error:
+            networks.unreadable.append(f"{file.path} {file.error}")
+        for plugin in file.plugins:
+            if lookup(plugin, "type") == "ovs" and file.name:
+                networks.by_name.setdefault(file.name, plugin)
     return networks
-
-
-def _load(path: Path) -> Any:
-    with path.open("rb") as file:
-        raw = file.read(_LARGEST + 1)
-    if len(raw) > _LARGEST:
-        raise ValueError(f"it is larger than {_LARGEST} bytes")
-    return json.loads(raw)
-
-
-def _ours(values: Any, name: object = None, version: object = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The configurations of our plugin in a file: it is one, or a list of plugins, or Multus's with its delegates."""
-    if not isinstance(values, dict):
-        return
-    name, version = values.get("name", name), values.get("cniVersion", version)
-    for key in ("plugins", "delegates"):
-        inner = values.get(key)
-        for one in inner if isinstance(inner, list) else ():
-            # A delegate has a name of its own.
-            yield from _ours(one, name, version)
-    if values.get("type") == _OURS and isinstance(name, str):
-        yield name, {**values, "name": name, **({"cniVersion": version} if version is not None else {})}

@@ -50,15 +50,24 @@ class Record:
 
 def of(bridge: Bridge, port: Port) -> Record:
     """What a port of ours was made with: recorded, cached, or as far as its rows tell."""
-    return recorded(port) or _cached(port.external_ids) or _from_rows(bridge, port)
+    return known(port.name, port.external_ids) or _from_rows(bridge, port)
+
+
+def known(name: str, external_ids: dict[str, str]) -> Record | None:
+    """What an attachment was made with, if that is recorded or cached; its port may be gone."""
+    return _recorded(name, external_ids) or _cached(external_ids)
 
 
 def recorded(port: Port) -> Record | None:
     """What `cni-ovs attach` has recorded; None if it did not make this port."""
+    return _recorded(port.name, port.external_ids)
+
+
+def _recorded(name: str, external_ids: dict[str, str]) -> Record | None:
     try:
-        values = json.loads(port.external_ids[KEY])
+        values = json.loads(external_ids[KEY])
         config, ips, routes = _object(values["config"]), _objects(values["ips"]), _objects(values["routes"])
-        return Record(config, ips, routes, str(values["cniPath"]), f"external_ids:{KEY} of port {port.name}")
+        return Record(config, ips, routes, str(values["cniPath"]), f"external_ids:{KEY} of port {name}")
     except (LookupError, ValueError, TypeError, RecursionError):
         return None
 

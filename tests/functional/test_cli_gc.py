@@ -168,6 +168,16 @@ def test_a_missing_ipam_plugin_fails_is_told_and_the_next_run_returns_the_addres
     node.assert_nothing_left()
 
 
+def test_what_cni_ovs_attach_has_recorded_is_enough_and_no_address_is_said_to_stay(node: Node, cli: Cli) -> None:
+    sandbox = node.sandbox()
+    cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", "10.1.0.2/24")
+    sandbox.delete()
+    wait_for("its veth is gone", lambda: not any(link.kind == "veth" for link in node.host.links().values()))
+    text = cli.run("gc", "--network", "cni-ovs").stdout
+    assert "1 removed" in text and "stays" not in text
+    node.assert_nothing_left()
+
+
 # What stays
 
 

@@ -42,8 +42,9 @@ def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], bin_dir: st
     that were interrupted. What belongs to a container that lives, or of which that cannot be known from here, is kept,
     and the latter is told.
 
-    An address is returned by the IPAM plugin that the configuration of its network names. Where no configuration is
-    found, as it is for networks that Kubernetes keeps, the port is removed and the address stays.
+    An address is returned by the IPAM plugin that the attachment was made with, as `cni-ovs attach` or libcni has
+    recorded it, or that the configuration of its network names. Where neither is found, the port is removed and the
+    address stays.
 
     \b
     Examples:
