@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import kernel, targets, wording
-from .topology import Attachment, Port, Topology
+from . import database, kernel, targets, topology, wording
+from .topology import Attachment, Host, Port, Topology
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,13 @@ class Selection:
         """Whether it asks for attachments only."""
         return any(value is not None for value in (self.pod, self.container, self.network, self.netns))
 
-    def of(self, topology: Topology) -> Topology:
-        """What is asked for. A bridge of which only ports were asked for, and none is so, is left out."""
-        bridges = [
-            replace(bridge, ports=[port for port in bridge.ports if self.has(port)])
-            for bridge in topology.bridges
-            if self.bridge in (None, bridge.name)
-        ]
+    def of(self, openvswitch: database.OpenVSwitch, host: Host) -> Topology:
+        """What is asked for. A bridge is left out if only ports were asked for, and none of its is so."""
+        whole = topology.build(openvswitch, host, self.has)
+        bridges = [bridge for bridge in whole.bridges if self.bridge in (None, bridge.name)]
         if self.is_of_containers or self.vlan is not None:
             bridges = [bridge for bridge in bridges if bridge.ports]
-        return replace(topology, bridges=bridges, is_part=self != Selection())
+        return replace(whole, bridges=bridges, is_part=self != Selection())
 
     def has(self, port: Port) -> bool:
         """Whether a port is asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cni_ovs.plugin.attachment import DEVICE, IFB, RATE_LIMITER, SOCKET
@@ -148,11 +149,15 @@ class Host:
 
     Args:
         inside: how to look into the containers; None to leave them alone.
+        earlier: to read the counters only, if the devices still are those of this moment before.
     """
 
-    def __init__(self, inside: Sandboxes | None) -> None:
-        self.devices = {name: link for link in kernel.links() for name in link.names}
+    def __init__(self, inside: Sandboxes | None, earlier: Host | None = None) -> None:
         self.counted = counters.devices()
+        if earlier is not None and earlier.counted.keys() == self.counted.keys():
+            self.devices: dict[str, Link] = earlier.devices
+        else:
+            self.devices = {name: link for link in kernel.links() for name in link.names}
         self._inside = inside
 
     def sandbox(self, path: str) -> Sandbox | None:
@@ -160,17 +165,18 @@ class Host:
         return self._inside.of(path) if self._inside and path else None
 
 
-def build(openvswitch: database.OpenVSwitch, host: Host) -> Topology:
-    """What hangs where, whole."""
+def build(openvswitch: database.OpenVSwitch, host: Host, wanted: Callable[[Port], bool] = lambda _: True) -> Topology:
+    """What hangs where: all bridges, with the ports that are wanted. Only into their containers anybody looks."""
     peers = {
         port.name: (bridge.name, port.interface.options.get("peer", ""))
         for bridge, port in openvswitch.ports()
         if port.interface and port.interface.type == "patch"
     }
-    return Topology(
-        openvswitch.ovs_version,
-        [Bridge(bridge, [_port(bridge, port, host, peers) for port in bridge.ports]) for bridge in openvswitch.bridges],
-    )
+    bridges = []
+    for bridge in openvswitch.bridges:
+        found = [_port(bridge, port, host, peers) for port in bridge.ports]
+        bridges.append(Bridge(bridge, [_counted(port, host) for port in found if wanted(port)]))
+    return Topology(openvswitch.ovs_version, bridges)
 
 
 def attachment_of(port: database.Port) -> Attachment | None:
@@ -202,17 +208,21 @@ def _of_others(port: database.Port) -> dict[str, str]:
 
 
 def _port(bridge: database.Bridge, row: database.Port, host: Host, peers: dict[str, tuple[str, str]]) -> Port:
+    """A port, as far as Open vSwitch and the host tell of it."""
     attachment = attachment_of(row)
     device = host.devices.get(row.interface.name) if row.interface else None
-    kind = _kind(row, attachment, device)
+    return Port(row, bridge.name, _kind(row, attachment, device), attachment, device, _peer(row, peers))
+
+
+def _counted(port: Port, host: Host) -> Port:
+    """The same, with what its container tells."""
+    attachment = port.attachment
     sandbox = host.sandbox(attachment.netns) if attachment else None
     if attachment and sandbox:
-        found = sandbox.link(*(name for name in (attachment.interface, row.name) if name))
+        found = sandbox.link(*(name for name in (attachment.interface, port.name) if name))
         attachment = replace(attachment, state=sandbox.state, device=found)
-    limits = _limits(row, attachment, sandbox)
-    return Port(
-        row, bridge.name, kind, attachment, device, _peer(row, peers), limits, _counted(row, kind, host, sandbox)
-    )
+    limits = _limits(port.row, attachment, sandbox)
+    return replace(port, attachment=attachment, limits=limits, counters=_counters(port.row, port.kind, host, sandbox))
 
 
 def _kind(row: database.Port, attachment: Attachment | None, device: Link | None) -> str:
@@ -235,7 +245,7 @@ def _peer(row: database.Port, peers: dict[str, tuple[str, str]]) -> tuple[str, s
     return (bridge, wanted) if back == row.name else None
 
 
-def _counted(row: database.Port, kind: str, host: Host, sandbox: Sandbox | None) -> Counters | None:
+def _counters(row: database.Port, kind: str, host: Host, sandbox: Sandbox | None) -> Counters | None:
     """What has passed, from where it is counted best; None if that is nowhere."""
     if row.interface is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,18 +14,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from . import record, topology, tree
+from . import record, tree
 from .counters import OPEN_VSWITCH
 from .database import Database
 from .failure import Failure
 from .rates import Meter, Rates
 from .sandboxes import Sandboxes
 from .selection import Selection
-from .topology import Bridge, Port, Topology
+from .topology import Bridge, Host, Port, Topology
 from .wording import number, plain
 
-_LULL = 0.2  # what changes within these seconds is read at once
-_AROUND = 5  # lines of the terminal that are not the table's rows
+_LULL = 0.2  # what changes within these seconds is read together
+_TITLES = {"in\nbit/s": 6, "in\npkt/s": 6, "out\nbit/s": 6, "out\npkt/s": 6, "drops\n/s": 5, "\nage": 5}  # and widths
+_AROUND = 7  # lines of the terminal that are not the table's rows
 
 
 @dataclass(frozen=True)
@@ -40,29 +42,32 @@ class Moment:
 def follow(database: Database, selection: Selection, seconds: float) -> Iterator[Moment]:
     """A moment every so many seconds, without end; the first one after that time, because rates need two readings."""
     meter = Meter()
-    openvswitch = database.read()
+    version, openvswitch = database.version, database.read()
     meter.note(openvswitch, time.monotonic())
-    due = time.monotonic()
-    is_first = True
+    host = Host(Sandboxes(only_count=True))
+    meter.rates(selection.of(openvswitch, host).ports(), time.monotonic())
+    due = time.monotonic() + seconds
     while True:
-        while due > time.monotonic():
-            seen = database.version
-            database.wait(due - time.monotonic(), until=lambda seen=seen: database.version != seen)  # type: ignore[misc] # mypy does not see the default
-            if database.version != seen:
-                try:
-                    openvswitch = database.read()
-                except Failure:
-                    continue  # ovsdb-server has just come back, and has not told everything yet
+        while (left := due - time.monotonic()) > 0:
+            if not _changes(database, version, left):
+                continue
+            database.wait(min(_LULL, max(0.0, due - time.monotonic())))
+            version = database.version
+            with contextlib.suppress(Failure):  # ovsdb-server has just come back, and has not told everything yet
+                openvswitch = database.read()
                 meter.note(openvswitch, time.monotonic())
-                database.wait(min(_LULL, max(0.0, due - time.monotonic())))
         now = time.monotonic()
-        host = topology.Host(Sandboxes(only_count=True))
-        found = selection.of(topology.build(openvswitch, host))
-        rates = meter.rates(found.ports(), now)
-        if not is_first:
-            yield Moment(datetime.now(UTC), database.is_connected, found, rates)
-        is_first = False
-        due = max(due + seconds, time.monotonic())
+        host = Host(Sandboxes(only_count=True), host)
+        found = selection.of(openvswitch, host)
+        yield Moment(datetime.now(UTC), database.is_connected, found, meter.rates(found.ports(), now))
+        # With so many ports that it takes longer, the database has its turn nevertheless.
+        due = max(due + seconds, time.monotonic() + _LULL)
+
+
+def _changes(database: Database, version: int, seconds: float) -> bool:
+    """Whether the database changes, or has changed already, within some seconds."""
+    database.wait(seconds, until=lambda: database.version != version)
+    return database.version != version
 
 
 def as_record(moment: Moment) -> dict[str, Any]:
@@ -94,13 +99,14 @@ def table(moment: Moment, seconds: float, rows: int | None = None) -> Renderable
         rows: how many there may be, those of bridges included; None for any number.
     """
     ports, hidden = _fitting(moment, rows)
-    shown = Table(box=None, padding=(0, 1, 0, 0), expand=False, header_style="bold", caption_justify="left")
+    fits = rows is not None  # else every column is as wide as it needs to be
+    shown = Table(box=None, padding=(0, 1, 0, 0), expand=fits, header_style="bold", caption_justify="left")
     shown.title = Text(f"{moment.time.astimezone():%H:%M:%S}, every {seconds:g} s", "dim")
     shown.title_justify = "left"
-    shown.add_column("pod, container or port", no_wrap=True, overflow="ellipsis", ratio=1)
-    shown.add_column("interface", no_wrap=True, overflow="ellipsis", width=None if rows is None else 9)
-    for title in ("in bit/s", "pkt/s", "out bit/s", "pkt/s", "drops/s", "age"):
-        shown.add_column(title, justify="right", no_wrap=True, min_width=max(len(title), 5))
+    shown.add_column("\npod, container or port", no_wrap=True, overflow="ellipsis", ratio=1)
+    shown.add_column("\ninterface", no_wrap=True, overflow="ellipsis", width=9 if fits else None)
+    for title, width in _TITLES.items():
+        shown.add_column(title, justify="right", no_wrap=True, width=width if fits else None)
     for bridge, of_bridge in ports:
         shown.add_row(Text(plain(bridge.name), "bold blue"))
         for port in of_bridge:

@@ -26,7 +26,7 @@ from tests.support.processes import wait_for
 pytestmark = pytest.mark.one_target
 
 SVG = "{http://www.w3.org/2000/svg}"
-HOSTILE = '\x1b[2J\x1b]0;title\x07\x9b31m\u202e</text>&"\\\n' + "x" * 70000
+HOSTILE = '\x1b[2J\x1b]0;title\x07\x9b31m\u202e</text>&"\\\n' + "x" * 5000
 
 
 class World:
@@ -229,17 +229,25 @@ def test_a_container_that_is_gone_or_has_lost_its_interface_is_told(world: World
     assert "its namespace is gone" in world.cli.run("show", "--svg").stdout
 
 
+def kernels_packets(pod: Attachment, device: str) -> tuple[int, int]:
+    """How many packets a device in a container has received and sent."""
+    words = pod.sandbox.run("ip", "-j", "-s", "link", "show", "dev", device).stdout
+    [link] = json.loads(words)
+    return link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
+
+
 def test_the_counters_are_those_of_the_container(world: World) -> None:
     node = world.node
     other = world.pod("other", bridge=world.outer)
     assert world.inside.sandbox.pings(other.addresses[0], count=5)
     for pod, source in ((world.inside, "container"), (other, "host")):
-        counted = world.port(pod)["counters"]
-        statistics = pod.sandbox.run("cat", "/proc/net/dev").stdout
         device = "eth1" if pod is other else world.name(pod)
-        numbers = [int(word) for word in re.search(rf"{device}:(.*)", statistics)[1].split()]  # type: ignore[index] # it is there
+        before = kernels_packets(pod, device)
+        counted = world.port(pod)["counters"]
+        after = kernels_packets(pod, device)
         assert counted["source"] == source
-        assert (counted["in_packets"], counted["out_packets"]) == (numbers[1], numbers[9])
+        for way, least, most in zip(("in_packets", "out_packets"), before, after, strict=True):
+            assert least <= counted[way] <= most
         assert counted["in_packets"] >= 5 and counted["out_bytes"] >= 5 * 98
     assert re.search(r"received [\d.]+ k?B in \d+ packets; sent", world.cli.run("show").stdout)
     node.openvswitch.delete_bridge(world.outer)
@@ -292,11 +300,12 @@ def test_hostile_texts_are_printed_and_not_obeyed(world: World, tmp_path: Path) 
         ids = {"owner": "cni-ovs", **dict.fromkeys(keys, HOSTILE), "contNetns": netns}
         row = {"external_ids": ["map", [list(pair) for pair in ids.items()]]}
         world.node.openvswitch.transact({"op": "update", "table": "Port", "where": this, "row": row})
-        for words in ([], ["--svg"], ["--dot"], ["--json"]):
+        for words in ([], ["--svg"], ["--dot"], ["--json"]) if netns == HOSTILE else ([],):
             text = world.cli.run("show", *words).stdout
             assert text.replace("\n", "").isprintable(), words
-            assert len(text) < 100000 or words == ["--json"]
-        Xml.fromstring(world.cli.run("show", "--svg").stdout)
+            assert max(map(len, text.splitlines())) < 1000 or words == ["--json"]
+            if words == ["--svg"]:
+                Xml.fromstring(text)
         found = world.ports()[name]["attachment"]
         assert (found["pod_name"], found["netns"]) == (HOSTILE, netns)
         assert found["netns_state"] in ("gone", "unreadable")

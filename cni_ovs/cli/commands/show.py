@@ -83,8 +83,7 @@ def command(
     if seconds is not None:
         _watch(db, selection, seconds, as_json)
         return
-    host = topology.Host(None if no_addresses else Sandboxes())
-    found = selection.of(topology.build(database.read(db), host))
+    found = selection.of(database.read(db), topology.Host(None if no_addresses else Sandboxes()))
     if as_json:
         output.print_json(record.topology(found))
     elif as_dot or as_svg:
