@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cni_ovs.plugin import config as network_config
-from cni_ovs.plugin import log
-from cni_ovs.plugin.config import MIRROR_TYPES, lookup
-from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.config import lookup
+
+from .mistakes import TYPES, of_plugin
 
 SUFFIXES = (".conf", ".conflist", ".json")  # as libcni's ConfFiles
-OURS = ("ovs", *MIRROR_TYPES)
 CONTAINERD = Path("/etc/containerd/config.toml")
 _LARGEST = 1 << 20  # bytes; what is larger is no network configuration
 
@@ -39,7 +37,7 @@ class ConfigurationFile:
     @property
     def ours(self) -> list[dict[str, Any]]:
         """Those of its plugins that are ours."""
-        return [plugin for plugin in self.plugins if lookup(plugin, "type") in OURS]
+        return [plugin for plugin in self.plugins if lookup(plugin, "type") in TYPES]
 
 
 def read(folders: Iterable[str]) -> list[ConfigurationFile]:
@@ -55,21 +53,14 @@ def read(folders: Iterable[str]) -> list[ConfigurationFile]:
 
 
 def mistakes(plugin: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Why the plugin would refuse its part of a configuration, and what it would ignore; nothing is opened or written.
-
-    The one place where a configuration is judged.
-    """
-    values = {key: value for key, value in plugin.items() if key.lower() not in ("log_file", "log_level")}
-    values["log_level"] = "error"
-    if lookup(values, "bridge") is None:  # a device plugin or OVN may say it
-        values["bridge"] = "unknown"
-    try:
-        network_config.parse(values, b"", "")
-        return [], network_config._report_unknown(values)
-    except CniError as error:
-        return [error.msg], []
-    finally:
-        log.configure("info", None)
+    """Why the plugin would refuse its part of a configuration, and what it would ignore."""
+    # A device plugin, or OVN, may say which bridge it is.
+    found, _ = of_plugin(plugin, gets_device=True)
+    told = [
+        (mistake, f"{mistake.message}; {mistake.remedy}" if mistake.remedy else mistake.message) for mistake in found
+    ]
+    ignored = [text for mistake, text in told if mistake.on_key or mistake.severity == "warning"]
+    return [text for _, text in told if text not in ignored], ignored
 
 
 def string(plugin: dict[str, Any], *keys: str) -> str:

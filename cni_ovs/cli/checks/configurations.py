@@ -24,14 +24,16 @@ CONFIGURATION_REFUSED = Problem(
     FAULT,
     "{file}: {error}",
     "a wrong value: no pod can be attached to this network",
-    "correct the file; docs/configuration.md has all keys",
+    "correct the file, in which this shows each place",
+    "cni-ovs validate {file}",
 )
 KEY_IGNORED = Problem(
     "key_ignored",
     WARNING,
     "{file}: {error}",
     "a typing mistake, or a key of another plugin",
-    "correct the key, or remove it",
+    "correct the key, or remove it; this shows the place",
+    "cni-ovs validate {file}",
 )
 NETWORK_TWICE = Problem(
     "network_twice",
@@ -70,11 +72,11 @@ def usable(machine: Machine) -> Iterator[Finding]:
             yield CONFIGURATION_UNUSABLE.found(file=str(file.path), error=file.error)
             continue
         for plugin in file.ours:
-            if not file.name:
-                yield CONFIGURATION_REFUSED.found(file=str(file.path), error="it has no 'name'")
             refused, ignored = mistakes(plugin)
-            yield from (CONFIGURATION_REFUSED.found(file=str(file.path), error=error) for error in refused)
-            yield from (KEY_IGNORED.found(file=str(file.path), error=error) for error in ignored)
+            for problem, errors in ((CONFIGURATION_REFUSED, refused), (KEY_IGNORED, ignored)):
+                if errors:
+                    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+                    yield problem.found(file=str(file.path), error=errors[0] + more)
 
 
 def unique(machine: Machine) -> Iterator[Finding]:
