@@ -39,12 +39,15 @@ class Moment:
     rates: dict[str, Rates]  # by the uuid of a port
 
 
-def follow(database: Database, selection: Selection, seconds: float) -> Iterator[Moment]:
-    """A moment every so many seconds, without end; the first one after that time, because rates need two readings."""
+def follow(database: Database, selection: Selection, seconds: float, *, look_inside: bool = True) -> Iterator[Moment]:
+    """A moment every so many seconds, without end; the first one after that time, because rates need two readings.
+
+    Without `look_inside` there are no rates of devices that are in containers.
+    """
     meter = Meter()
     version, openvswitch = database.version, database.read()
     meter.note(openvswitch, time.monotonic())
-    host = Host(Sandboxes(only_count=True))
+    host = Host(Sandboxes(only_count=True) if look_inside else None)
     meter.rates(selection.of(openvswitch, host).ports(), time.monotonic())
     due = time.monotonic() + seconds
     while True:
@@ -57,7 +60,7 @@ def follow(database: Database, selection: Selection, seconds: float) -> Iterator
                 openvswitch = database.read()
                 meter.note(openvswitch, time.monotonic())
         now = time.monotonic()
-        host = Host(Sandboxes(only_count=True), host)
+        host = Host(Sandboxes(only_count=True) if look_inside else None, host)
         found = selection.of(openvswitch, host)
         yield Moment(datetime.now(UTC), database.is_connected, found, meter.rates(found.ports(), now))
         # With so many ports that it takes longer, the database has its turn nevertheless.

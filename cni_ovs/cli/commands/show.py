@@ -9,6 +9,8 @@ from types import FrameType
 
 import click
 
+from cni_ovs.plugin.vswitch import bridge_not_found
+
 from .. import database, dot, graph, options, output, record, svg, topology, tree, watch
 from ..failure import Failure
 from ..sandboxes import Sandboxes
@@ -81,9 +83,12 @@ def command(
         raise click.UsageError("A picture cannot be watched: --watch is for text and --json.")
     selection = Selection(**chosen)  # type: ignore[arg-type] # click has converted them
     if seconds is not None:
-        _watch(db, selection, seconds, as_json)
+        _watch(db, selection, seconds, as_json=as_json, look_inside=not no_addresses)
         return
-    found = selection.of(database.read(db), topology.Host(None if no_addresses else Sandboxes()))
+    openvswitch = database.read(db)
+    if selection.bridge is not None and openvswitch.bridge(selection.bridge) is None:
+        raise bridge_not_found(selection.bridge)
+    found = selection.of(openvswitch, topology.Host(None if no_addresses else Sandboxes()))
     if as_json:
         output.print_json(record.topology(found))
     elif as_dot or as_svg:
@@ -103,13 +108,13 @@ def _write(picture: str, file: Path | None) -> None:
         raise Failure(f"{file} cannot be written: {error.strerror}") from error
 
 
-def _watch(db: str, selection: Selection, seconds: float, as_json: bool) -> None:
+def _watch(db: str, selection: Selection, seconds: float, *, as_json: bool, look_inside: bool) -> None:
     """Until Ctrl-C, or SIGTERM: a terminal is left as it was, with its cursor."""
     signal.signal(signal.SIGTERM, _interrupt)
     connection = database.Database(db)
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            moments = watch.follow(connection, selection, seconds)
+            moments = watch.follow(connection, selection, seconds, look_inside=look_inside)
             if not as_json:
                 watch.show(moments, output.console(), seconds)
             for moment in moments:
