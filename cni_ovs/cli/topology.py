@@ -97,8 +97,9 @@ class Port:
 
     @property
     def remote(self) -> str | None:
-        """Where a tunnel leads to: an address, or "flow" where OpenFlow says it; None for what is no tunnel."""
-        return self.interface.options.get("remote_ip") if self.interface else None
+        """Where a tunnel leads to, in words; None for what is no tunnel."""
+        remote = self.interface.options.get("remote_ip") if self.interface else None
+        return "where OpenFlow says" if remote == "flow" else remote
 
     @property
     def error(self) -> str | None:
