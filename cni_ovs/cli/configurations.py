@@ -118,10 +118,8 @@ def problems(where: Path | str) -> list[Problem]:
     """What is wrong in a file (a Path), or in a text, in the order of its lines."""
     try:
         text = Source("<text>", where) if isinstance(where, str) else source.read(str(where))
-    except source.NotText as error:
-        return [error.problem]
     except Failure as error:
-        return [Problem(str(where), 0, 0, "error", error.message, error.remedy)]
+        return [source.unreadable(str(where), error)]
     return problems_of(text)
 
 

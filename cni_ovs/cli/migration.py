@@ -5,7 +5,6 @@ What ovs-cni ignores, and this plugin does not, is taken out of the text; all el
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +74,7 @@ def migrate(text: Source) -> Migrated:
     expected: list[Any] = []
     for configuration in found:
         definition = Migration(configuration.embedded.name if configuration.embedded else configuration.name)
-        values = copy.deepcopy(configuration.values)
+        values = _copy(configuration.values)
         removed: list[mistakes.Path] = []
         parts = _plugins(configuration)
         for path, plugin in parts:
@@ -96,10 +95,18 @@ def migrate(text: Source) -> Migrated:
         expected.append(values)
         definitions += [definition] if parts else []
     changed = _without(text.text, gone)
-    again, _ = configurations.read(Source(text.name, changed, text.mark))
-    if gone and [configuration.values for configuration in again] != expected:
+    if gone and not _says(Source(text.name, changed, text.mark), expected):
         raise Failure(f"{text.name} cannot be rewritten: what comes out would be wrong", "change it by hand")
     return Migrated(definitions, changed)
+
+
+def _says(text: Source, expected: list[Any]) -> bool:
+    """Whether the configurations in a text are these."""
+    found, _ = configurations.read(text)
+    try:
+        return [configuration.values for configuration in found] == expected
+    except RecursionError:
+        return False
 
 
 def _plugins(configuration: Configuration) -> list[tuple[mistakes.Path, dict[str, Any]]]:
@@ -119,7 +126,7 @@ def _migrate(
         told.append(Finding(str(mistake.path[0]) if mistake.path else "", configuration.problem(mistake, path)))
 
     ignored = _ignored(plugin)
-    after = copy.deepcopy(plugin)
+    after = _copy(plugin)
     for place, why in sorted(ignored, key=lambda entry: _order(entry[0]), reverse=True):
         remedy = 'to have that, add "vlan_mode": "native-untagged"' if len(place) == 1 else ""
         tell(Mistake(place, why, remedy, CHANGE, on_key=len(place) == 1))
@@ -224,6 +231,15 @@ def _tell_of_resource(configuration: Configuration, definition: Migration) -> No
 def _key(plugin: dict[str, Any], name: str) -> str:
     """A key as it is written."""
     return name if name in plugin else next((key for key in plugin if key.lower() == name.lower()), name)
+
+
+def _copy(value: Any, depth: int = 5) -> Any:
+    """A copy of a value, as deep as anything is removed from it; what is deeper may be too deep to be copied."""
+    if depth == 0 or not isinstance(value, (dict, list)):
+        return value
+    if isinstance(value, list):
+        return [_copy(item, depth - 1) for item in value]
+    return {key: _copy(item, depth - 1) for key, item in value.items()}
 
 
 def _order(path: mistakes.Path) -> list[str]:

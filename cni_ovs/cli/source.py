@@ -93,6 +93,13 @@ class Source:
         return Problem(self.name, line, column, severity, message, remedy, excerpt, length)
 
 
+def unreadable(path: str, error: Failure) -> Problem:
+    """Why a file cannot be read, as a problem of it."""
+    if isinstance(error, NotText):
+        return error.problem
+    return Problem(path, 0, 0, "error", error.message.removeprefix(f"{path} "), error.remedy)
+
+
 class NotText(Failure):
     """A file is not UTF-8.
 

@@ -89,6 +89,43 @@ def test_without_an_argument_the_folders_of_the_node_are_looked_at(tmp_path: Pat
     assert done.returncode == 1 and "no network configuration is in" in done.stderr
 
 
+HOSTILE: dict[str, bytes] = {
+    "nested.json": b"[" * 200_000,
+    "nested.conf": b'{"type":"ovs","name":"n","bridge":"b","ipam":' + b'{"a":' * 900 + b"1" + b"}" * 901,
+    "nested.yaml": b"[" * 200_000,
+    "large.conf": b'{"type": "ovs", "x": "' + b"y" * 5_000_000 + b'"}',
+    "large.yaml": b"a: " + b"y" * 5_000_000,
+    "wide.conf": b'{"type":"ovs","trunk":[' + b",".join([b'{"id":9999}'] * 50_000) + b"]}",
+    "keys.conf": b'{"type":"ovs",' + b",".join(b'"brigde%d":1' % number for number in range(50_000)) + b"}",
+    "twice.conf": b'{"type":"ovs",' + b",".join([b'"mtu":1'] * 50_000) + b"}",
+    "latin.yaml": b"a: \xe4",
+    "control.conf": b'{"type": "ovs", "\x1b[31m": 1}',
+    "escaped.conf": b'{"type": "ovs", "name": "n", "bridge": "\\u001b[31m", "\\u001b]0;x\\u0007": 1}',
+}
+
+
+@pytest.mark.parametrize("command", ["validate", "migrate"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_told_of_soon_and_shortly(tmp_path: Path, command: str, name: str) -> None:
+    (tmp_path / name).write_bytes(HOSTILE[name])
+    done = subprocess.run(
+        [PYTHON, "-m", "cni_ovs.cli", command, str(tmp_path / name)],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == (0 if name == "large.yaml" else 1) and "Traceback" not in done.stderr
+    assert len(done.stdout.splitlines()) < 220 and "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines()), default=0) < 600
+
+
+def test_whoever_reads_the_output_may_go_away(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_bytes(HOSTILE["wide.conf"])
+    command = f"{PYTHON} -m cni_ovs.cli validate {tmp_path} | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", command], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert len(done.stdout.splitlines()) == 1 and "Traceback" not in done.stderr
+
+
 def test_on_a_terminal_the_line_is_shown_with_the_place_marked_and_nothing_steers_it(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     long = '{"cniVersion": "1.0.0", "name": "n", "type": "ovs", "bridge": "b", "\\u001b[31m世\x1b": 1, "mtu": 5}'

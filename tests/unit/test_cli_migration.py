@@ -164,6 +164,12 @@ def test_a_key_that_is_there_twice_keeps_a_file_from_being_changed() -> None:
     assert result.text == text and found(result, ERROR) == [""]
 
 
+def test_what_is_nested_deeply_is_no_hindrance() -> None:
+    deep = '{"a": ' * 900 + "1" + "}" * 900
+    text = json.dumps({**BASE, "vlan": 5, "trunk": ONE, "ipam": "X"}).replace('"X"', deep)
+    assert migration.migrate(Source("x.conf", text)).text == text.replace(', "vlan": 5', "")
+
+
 # YAML
 
 trunks = st.lists(

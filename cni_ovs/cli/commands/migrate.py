@@ -9,7 +9,7 @@ import click
 from .. import configurations, migration, options, output, report, rewriting, source
 from ..failure import Failure
 from ..migration import CHANGE, DIFFERS, ERROR, Finding, Migrated
-from ..source import Problem, Source
+from ..source import Source
 
 
 @click.command()
@@ -54,8 +54,7 @@ def command(paths: tuple[str, ...], write: bool, conf_dirs: tuple[str, ...], as_
             backup = _write(name, text, migrated) if write else None
         except Failure as error:
             migrated, backup = Migrated([], ""), None
-            found = getattr(error, "problem", None) or Problem(name, 0, 0, ERROR, error.message, error.remedy)
-            migrated.definitions.append(migration.Migration("", [], [Finding("", found)]))
+            migrated.definitions.append(migration.Migration("", [], [Finding("", source.unreadable(name, error))]))
         if as_json:
             entries.append(_entry(name, migrated, backup))
         else:

@@ -44,7 +44,7 @@ def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -
         except Failure as error:
             if not paths:
                 raise
-            found.append(Problem(path, 0, 0, "error", error.message, error.remedy))
+            found.append(source.unreadable(path, error))
     names = list(dict.fromkeys(names))
     for name in names:
         found += configurations.problems(Path(name)) if name != source.STDIN else _of_stdin()
@@ -62,10 +62,8 @@ def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -
 def _of_stdin() -> list[Problem]:
     try:
         return configurations.problems_of(source.read(source.STDIN))
-    except source.NotText as error:
-        return [error.problem]
     except Failure as error:
-        return [Problem("<stdin>", 0, 0, "error", error.message, error.remedy)]
+        return [source.unreadable("<stdin>", error)]
 
 
 def _sum_up(files: int, errors: int, warnings: int) -> None:
