@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .problems import FAILED, FAULT, LEVELS, NOTE, OK, SKIPPED, WARNING, Finding, Problem, Skip, printable
+from .output import plain
+from .problems import FAILED, FAULT, LEVELS, NOTE, OK, SKIPPED, WARNING, Finding, Problem, Skip
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -102,7 +103,7 @@ def _make(check: Check, machine: Machine, seconds: float) -> Outcome:
     if isinstance(work.error, Skip):
         return Outcome(check, SKIPPED if not findings else _result(findings), str(work.error), findings, took)
     if work.error is not None:
-        reason = printable(f"{type(work.error).__name__}: {work.error}", 300)
+        reason = plain(f"{type(work.error).__name__}: {work.error}", 300)
         return Outcome(check, FAILED, reason, findings, took)
     return Outcome(check, _result(findings), "", findings, took)
 

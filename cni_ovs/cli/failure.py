@@ -6,6 +6,8 @@ from typing import IO, Any
 
 import click
 
+from .output import plain
+
 
 class Failure(click.ClickException):
     """What was asked for could not be done; exit code 1.
@@ -30,6 +32,4 @@ class Failure(click.ClickException):
 
 def one_line(text: str) -> str:
     """A text that may be anybody's, in one line and with escapes for what would be an order to the terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in " ".join(text.split())
-    )
+    return plain(" ".join(text.split()))

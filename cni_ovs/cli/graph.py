@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import sandboxes, tree, wording
 from .kernel import Link
 from .topology import BOND, INTERNAL, PATCH, UPLINK, Attachment, Bridge, Port, Topology
-from .wording import plain
+from .wording import short
 
 # Kinds of node besides bridges. All but containers are what is outside.
 CONTAINER, TUNNEL, HOST, OTHER = "container", "tunnel", "host", "other"  # and UPLINK
@@ -89,27 +89,27 @@ def graph(topology: Topology) -> Graph:
         elif not (port.is_local and _is_unused(port)):
             kind, title, lines = _outside(port)
             key = (port.bridge, title) if kind == TUNNEL else (port.bridge, title, port.row.uuid)
-            outside.setdefault(key, Node(kind, title)).slots.append(_slot(port, lines, plain(port.error or "")))
+            outside.setdefault(key, Node(kind, title)).slots.append(_slot(port, lines, short(port.error or "")))
     bridges = {bridge.name: _bridge(bridge) for bridge in topology.bridges}
     return Graph(bridges, list(outside.values()), list(containers.values()), patches)
 
 
 def _bridge(bridge: Bridge) -> list[str]:
-    lines = [plain(bridge.name, 24), f"datapath {plain(bridge.row.datapath_type or 'system', 16)}"]
+    lines = [short(bridge.name, 24), f"datapath {short(bridge.row.datapath_type or 'system', 16)}"]
     if bridge.row.fail_mode:
-        lines.append(f"fail mode {plain(bridge.row.fail_mode, 16)}")
-    return lines + [plain(target, 28) for target in bridge.row.controllers[:2]]
+        lines.append(f"fail mode {short(bridge.row.fail_mode, 16)}")
+    return lines + [short(target, 28) for target in bridge.row.controllers[:2]]
 
 
 def _slot(port: Port, lines: list[str], problem: str) -> Slot:
     number = port.interface.ofport if port.interface else None
-    name = plain(port.name) + (f" ({number})" if number is not None and number >= 0 and not port.is_local else "")
+    name = short(port.name) + (f" ({number})" if number is not None and number >= 0 and not port.is_local else "")
     vlan = port.vlan if port.attachment or port.vlan != wording.ALL_VLANS else ""
     return Slot(port.bridge, vlan, name, lines, problem)
 
 
 def _end(port: Port) -> tuple[str, str, str]:
-    return port.bridge, plain(port.name), "" if port.vlan == wording.ALL_VLANS else port.vlan
+    return port.bridge, short(port.name), "" if port.vlan == wording.ALL_VLANS else port.vlan
 
 
 def _outside(port: Port) -> tuple[str, str, list[str]]:
@@ -117,19 +117,19 @@ def _outside(port: Port) -> tuple[str, str, list[str]]:
     interface = port.interface
     if port.remote is not None and interface is not None:
         key = interface.options.get("key")
-        return TUNNEL, f"{plain(port.kind)} to {plain(port.remote)}", [f"key {plain(key)}"] if key else []
+        return TUNNEL, f"{short(port.kind)} to {short(port.remote)}", [f"key {short(key)}"] if key else []
     if port.kind == PATCH:
         if port.peer is not None:
-            return OTHER, f"bridge {plain(port.peer[0])}", ["not in this picture"]
+            return OTHER, f"bridge {short(port.peer[0])}", ["not in this picture"]
         return OTHER, "nothing", ["the peer of this patch port does not lead back"]
     if port.kind == BOND:
-        return UPLINK, f"bond {plain(port.name)}", [plain(member.name) for member in port.row.interfaces[:_ADDRESSES]]
+        return UPLINK, f"bond {short(port.name)}", [short(member.name) for member in port.row.interfaces[:_ADDRESSES]]
     if port.kind == UPLINK:
         speed = interface.link_speed if interface else None
         lines = [wording.bits(speed)] if speed else []
-        return UPLINK, f"uplink {plain(port.name)}", lines + (_device(port.device) if port.device else [])
+        return UPLINK, f"uplink {short(port.name)}", lines + (_device(port.device) if port.device else [])
     kind = HOST if port.kind == INTERNAL else OTHER
-    title = f"host: {plain(port.name)}" if kind == HOST else f"{plain(port.kind)} {plain(port.name)}"
+    title = f"host: {short(port.name)}" if kind == HOST else f"{short(port.kind)} {short(port.name)}"
     return kind, title, _device(port.device) if port.device else []
 
 
@@ -139,7 +139,7 @@ def _device(link: Link) -> list[str]:
 
 def _inside(attachment: Attachment) -> list[str]:
     """The interface in the container, with its first address in the same line."""
-    first = plain(attachment.interface) or "interface unknown"
+    first = short(attachment.interface) or "interface unknown"
     if attachment.device is None:
         return [first]
     if not attachment.device.up:
@@ -151,7 +151,7 @@ def _inside(attachment: Attachment) -> list[str]:
 def _problem(port: Port) -> str:
     if port.attachment is not None and port.attachment.state == sandboxes.GONE:
         return "its namespace is gone"
-    return plain(port.error or "")
+    return short(port.error or "")
 
 
 def _is_unused(port: Port) -> bool:

@@ -27,7 +27,8 @@ from .attached import Attached
 from .configuration_files import ConfigurationFile
 from .database import Bridge, OpenVSwitch, Port
 from .failure import Failure
-from .problems import Skip, printable
+from .output import plain
+from .problems import Skip
 from .targets import Target
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Machine:
             except Skip as skip:
                 self._known[what] = skip
             except BaseException as error:
-                self._known[what] = Skip(printable(f"{what}: {error}", 300))
+                self._known[what] = Skip(plain(f"{what}: {error}", 300))
                 raise
         value = self._known[what]
         if isinstance(value, Skip):
@@ -106,7 +107,7 @@ class Machine:
         try:
             return database.read(self.address)
         except (CniError, Failure) as error:
-            raise Skip(printable(str(error), 300)) from error
+            raise Skip(plain(str(error), 300)) from error
 
     @property
     def ovs_vswitchd(self) -> str:
@@ -120,7 +121,7 @@ class Machine:
                 if not answering and not vswitch.is_served():
                     return DOWN
             except (CniError, OSError) as error:
-                raise Skip(printable(f"ovs-vswitchd: {error}", 300)) from error
+                raise Skip(plain(f"ovs-vswitchd: {error}", 300)) from error
             if answering is False:
                 return STOPPED if stopped(self.control_processes()) else SILENT
             return WELL

@@ -39,13 +39,10 @@ def _escaped(char: str) -> str:
     return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
-def plain(text: str) -> str:
-    """A text from outside without what would steer a terminal: each character that is not printable becomes "?"."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
-def printable(text: str) -> str:
-    """A text that comes from elsewhere, without what would steer a terminal; a tab is one blank."""
-    if text.isprintable():
-        return text
-    return "".join(" " if c == "\t" else c if c.isprintable() else "\ufffd" for c in text)
+def plain(text: str, longest: int | None = None) -> str:
+    """A text from outside in one line: what a terminal or a browser might obey is escaped, and what is long is cut."""
+    cut = text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
+    if cut.isprintable():
+        return cut
+    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
+    return escaped if longest is None or len(escaped) <= longest else escaped[: longest - 1] + "…"

@@ -9,6 +9,8 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
+from .output import plain
+
 # Worst first. A "note" is nothing to be mended; with "skipped" and "failed" a check tells of itself.
 FAULT, WARNING, NOTE, OK, SKIPPED, FAILED = "fault", "warning", "note", "ok", "skipped", "failed"
 LEVELS = (FAULT, WARNING, NOTE)
@@ -70,7 +72,7 @@ class Problem:
         """A finding with these values, wherever they come from."""
         about = {key: value for key, value in values.items() if not isinstance(value, list)}
         told, shown = (
-            {key: printable(value, limit) if isinstance(value, str) else value for key, value in about.items()}
+            {key: plain(value, limit) if isinstance(value, str) else value for key, value in about.items()}
             for limit in (_LONGEST_TOLD, _LONGEST)
         )
         message, remedy = self.message.format_map(shown), self.remedy.format_map(shown)
@@ -84,12 +86,6 @@ class Problem:
 
         to_do = [shown(self.remedy), f"`{shown(self.command)}`" if self.command else ""]
         return self.level, shown(self.message), self.cause, " ".join(filter(None, to_do))
-
-
-def printable(text: str, limit: int = _LONGEST) -> str:
-    """A text that can be printed wherever it comes from: nothing in it steers a terminal, and it is not too long."""
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:limit])
-    return shown + ("…" if len(text) > limit else "")
 
 
 def _command(template: str, values: dict[str, Value]) -> str:

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from .output import printable
+from .output import plain
 from .source import Problem
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "change": "bold green", "differs": "bold yellow"}
@@ -18,16 +18,16 @@ def tell(problems: Iterable[Problem], console: Console) -> None:
     """Print problems."""
     for problem in problems:
         place = f":{problem.line}:{problem.column}" if problem.line else ""
-        where = printable(problem.path) + place
+        where = plain(problem.path) + place
         line = Text(f"{where}: ")
         line.append(problem.severity, _STYLES[problem.severity])
-        line.append(f": {printable(problem.message)}")
+        line.append(f": {plain(problem.message)}")
         console.print(line, soft_wrap=not console.is_terminal)
         if problem.line and console.is_terminal:
             for text in excerpt(problem, console.width):
                 console.print(Text(text), soft_wrap=True)
         if problem.remedy:
-            console.print(Text(f"{where}: note: {printable(problem.remedy)}"), soft_wrap=not console.is_terminal)
+            console.print(Text(f"{where}: note: {plain(problem.remedy)}"), soft_wrap=not console.is_terminal)
 
 
 def excerpt(problem: Problem, width: int) -> tuple[str, str]:
@@ -37,9 +37,14 @@ def excerpt(problem: Problem, width: int) -> tuple[str, str]:
     first = max(0, min(start - width // 3, len(problem.excerpt) - (room - 2)))
     if len(problem.excerpt) <= room and cell_len(problem.excerpt) <= room:
         first = 0
-    shown = printable(problem.excerpt[first : first + room])
+    shown = _masked(problem.excerpt[first : first + room])
     while cell_len(shown) > room:
         shown = shown[:-1]
     before = cell_len(shown[: start - first])
     marked = max(1, cell_len(shown[start - first : end - first]))
     return f" {shown}", f" {' ' * before}^{'~' * (marked - 1)}"
+
+
+def _masked(text: str) -> str:
+    """A text whose characters keep their places, without what would steer a terminal; a tab is one blank."""
+    return "".join(" " if c == "\t" else c if c.isprintable() else "\ufffd" for c in text)

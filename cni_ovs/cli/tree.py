@@ -12,7 +12,7 @@ from cni_ovs.plugin.vswitch import OVS_CNI
 from . import counters, database, sandboxes, wording
 from .kernel import Link
 from .topology import BOND, INTERNAL, PATCH, UPLINK, VF, Attachment, Bridge, Port, Topology
-from .wording import plain
+from .wording import short
 
 _ID_LENGTH = 12  # of a container's id, as container runtimes show it
 _ADDRESS_LENGTH = 200
@@ -20,7 +20,7 @@ _ADDRESS_LENGTH = 200
 
 def tree(topology: Topology) -> Tree:
     """What hangs where."""
-    version = f"Open vSwitch {plain(topology.ovs_version)}" if topology.ovs_version else "Open vSwitch"
+    version = f"Open vSwitch {short(topology.ovs_version)}" if topology.ovs_version else "Open vSwitch"
     root = Tree(Text(version), guide_style="dim")
     if not topology.bridges:
         root.add(Text("no port is like that" if topology.is_part else "there is no bridge"))
@@ -58,19 +58,19 @@ def state(link: Link) -> str:
 def whose(attachment: Attachment) -> str:
     """The pod, or else the container."""
     if attachment.pod_name:
-        return f"pod {plain(attachment.name)}"
-    return f"container {plain(attachment.name)}" if attachment.name else "a container without a name"
+        return f"pod {short(attachment.name)}"
+    return f"container {short(attachment.name)}" if attachment.name else "a container without a name"
 
 
 def _bridge(bridge: Bridge) -> Text:
     row = bridge.row
-    words = [f"datapath {plain(row.datapath_type or 'system')}"]
+    words = [f"datapath {short(row.datapath_type or 'system')}"]
     if row.fail_mode:
-        words.append(f"fail mode {plain(row.fail_mode)}")
-    words += [f"controller {plain(target)}" for target in row.controllers]
+        words.append(f"fail mode {short(row.fail_mode)}")
+    words += [f"controller {short(target)}" for target in row.controllers]
     if row.controllers and row.datapath_id:
-        words.append(f"datapath id {plain(row.datapath_id)}")
-    return Text.assemble((plain(row.name), "bold blue"), "  bridge, ", _listed(words))
+        words.append(f"datapath id {short(row.datapath_id)}")
+    return Text.assemble((short(row.name), "bold blue"), "  bridge, ", _listed(words))
 
 
 def _mirror(mirror: database.Mirror, named: dict[str, Port]) -> Text:
@@ -80,7 +80,7 @@ def _mirror(mirror: database.Mirror, named: dict[str, Port]) -> Text:
         texts = []
         for name in names:
             port = named.get(name)
-            texts.append(f"{whose(port.attachment)}" if port and port.attachment else plain(name))
+            texts.append(f"{whose(port.attachment)}" if port and port.attachment else short(name))
         return ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "")
 
     both = [name for name in mirror.sources if name in mirror.destinations]
@@ -100,19 +100,19 @@ def _mirror(mirror: database.Mirror, named: dict[str, Port]) -> Text:
         output = ports([mirror.output])
     elif mirror.output_vlan is not None:
         output = f"VLAN {mirror.output_vlan}"
-    return Text.assemble((plain(mirror.name), "bold magenta"), f"  mirror, copies {copied}, for {output}")
+    return Text.assemble((short(mirror.name), "bold magenta"), f"  mirror, copies {copied}, for {output}")
 
 
 def _port(port: Port) -> Text:
     name = "bold" if port.attachment is None else "bold green"
-    text = Text.assemble((plain(port.name), name), "  ", _listed([*_kind(port), *_leads_to(port)]))
+    text = Text.assemble((short(port.name), name), "  ", _listed([*_kind(port), *_leads_to(port)]))
     if port.error:
-        text.append(f"\n{plain(port.error, 300)}", "bold red")
+        text.append(f"\n{short(port.error, 300)}", "bold red")
     return text
 
 
 def _kind(port: Port) -> list[str]:
-    kind = {INTERNAL: "internal", VF: "VF representor"}.get(port.kind, plain(port.kind))
+    kind = {INTERNAL: "internal", VF: "VF representor"}.get(port.kind, short(port.kind))
     number = port.interface.ofport if port.interface else None
     taken = number is not None and number >= 0 and not port.is_local
     return [kind, "the bridge's own" if port.is_local else "", port.vlan, f"OpenFlow {number}" if taken else ""]
@@ -124,13 +124,13 @@ def _leads_to(port: Port) -> list[str]:
     if port.kind == PATCH:
         if port.peer is None:
             peer = interface.options.get("peer") if interface else None
-            return [f"to {plain(peer)}, which does not lead back" if peer else "to nowhere"]
-        return [f"to {plain(port.peer[0])} ({plain(port.peer[1])})"]
+            return [f"to {short(peer)}, which does not lead back" if peer else "to nowhere"]
+        return [f"to {short(port.peer[0])} ({short(port.peer[1])})"]
     if port.remote is not None and interface:
         key = interface.options.get("key")
-        return [f"to {plain(port.remote)}", f"key {plain(key)}" if key else ""]
+        return [f"to {short(port.remote)}", f"key {short(key)}" if key else ""]
     if port.kind == BOND:
-        return ["of " + ", ".join(plain(member.name) for member in port.row.interfaces), port.row.bond_mode or ""]
+        return ["of " + ", ".join(short(member.name) for member in port.row.interfaces), port.row.bond_mode or ""]
     if port.attachment is not None or port.device is None:
         return []
     speed = interface.link_speed if interface and port.kind == UPLINK else None
@@ -140,17 +140,17 @@ def _leads_to(port: Port) -> list[str]:
 def _attachment(attachment: Attachment) -> list[Text]:
     head = Text(whose(attachment), "bold")
     if attachment.interface:
-        head.append(f"  {plain(attachment.interface)}", "bold cyan")
+        head.append(f"  {short(attachment.interface)}", "bold cyan")
     lines = [head, *_inside(attachment)]
-    container = plain(attachment.container_id[:_ID_LENGTH]) if attachment.pod_name else ""
+    container = short(attachment.container_id[:_ID_LENGTH]) if attachment.pod_name else ""
     lines.append(
         Text(
             _listed(
                 [
-                    f"network {plain(attachment.network)}" if attachment.network else "",
+                    f"network {short(attachment.network)}" if attachment.network else "",
                     f"container {container}" if container else "",
-                    plain(attachment.netns, 108),
-                    f"socket {plain(attachment.socket, 108)}" if attachment.socket else "",
+                    short(attachment.netns, 108),
+                    f"socket {short(attachment.socket, 108)}" if attachment.socket else "",
                     "of ovs-cni" if attachment.owner == OVS_CNI else "",
                     "of another program" if not attachment.owner else "",
                 ]

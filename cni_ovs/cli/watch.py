@@ -22,7 +22,7 @@ from .rates import Meter, Rates
 from .sandboxes import Sandboxes
 from .selection import Selection
 from .topology import Bridge, Host, Port, Topology
-from .wording import number, plain
+from .wording import number, short
 
 _LULL = 0.2  # what changes within these seconds is read together
 _TITLES = {"in\nbit/s": 6, "in\npkt/s": 6, "out\nbit/s": 6, "out\npkt/s": 6, "drops\n/s": 5, "\nage": 5}  # and widths
@@ -111,7 +111,7 @@ def table(moment: Moment, seconds: float, rows: int | None = None) -> Renderable
     for title, width in _TITLES.items():
         shown.add_column(title, justify="right", no_wrap=True, width=width if fits else None)
     for bridge, of_bridge in ports:
-        shown.add_row(Text(plain(bridge.name), "bold blue"))
+        shown.add_row(Text(short(bridge.name), "bold blue"))
         for port in of_bridge:
             shown.add_row(*_row(port, moment.rates.get(port.row.uuid)))
     shown.caption = Text("\n".join(_notes(moment, hidden)), "dim")
@@ -151,7 +151,7 @@ def _fitting(moment: Moment, rows: int | None) -> tuple[list[tuple[Bridge, list[
 def _row(port: Port, rates: Rates | None) -> list[Text]:
     attachment = port.attachment
     name, interface = (attachment.name, attachment.interface) if attachment else (port.name, port.kind)
-    cells = [Text(f"  {plain(name or port.name)}", "green" if attachment else ""), Text(plain(interface))]
+    cells = [Text(f"  {short(name or port.name)}", "green" if attachment else ""), Text(short(interface))]
     if rates is None:
         return [*cells, *(Text("-", "dim") for _ in range(5)), Text("")]
     drops = rates.in_drops + rates.out_drops

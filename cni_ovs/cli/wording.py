@@ -6,17 +6,15 @@ from collections.abc import Iterable
 
 from cni_ovs.plugin.vlans import TUNNEL, effective_mode
 
+from .output import plain
+
 ALL_VLANS = "all VLANs"
 _LONGEST = 64
 
 
-def plain(text: str, longest: int = _LONGEST) -> str:
-    """A text from outside in one line: what a terminal or a browser might obey is escaped, and what is long is cut."""
-    cut = text if len(text) <= longest else text[: longest - 1] + "…"
-    if cut.isprintable():
-        return cut
-    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
-    return escaped if len(escaped) <= longest else escaped[: longest - 1] + "…"
+def short(text: str, longest: int = _LONGEST) -> str:
+    """A text from outside, made harmless, and so short that it does not push others aside."""
+    return plain(text, longest)
 
 
 def ranges(numbers: Iterable[int]) -> str:

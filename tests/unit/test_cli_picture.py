@@ -15,7 +15,7 @@ from cni_ovs.cli.graph import CONTAINER, HOST, OTHER, TUNNEL, Graph, Node, Patch
 from cni_ovs.cli.layout import Box, Drawing, Label, layout
 from cni_ovs.cli.svg import svg
 from cni_ovs.cli.topology import UPLINK
-from cni_ovs.cli.wording import plain
+from cni_ovs.cli.wording import short
 
 SVG = "{http://www.w3.org/2000/svg}"
 Rectangle = tuple[float, float, float, float]
@@ -114,7 +114,7 @@ def test_two_bridges_with_a_patch_a_tunnel_an_uplink_and_containers_are_readable
 def graphs(draw: st.DrawFn) -> Graph:
     names = [f"br{number}" for number in range(draw(st.integers(1, 5)))]
     numbers = itertools.count(1)
-    text = st.sampled_from(["", "x", "VLAN 5", "trunk 7,20-29, native VLAN 5", *(plain(text) for text in HOSTILE)])
+    text = st.sampled_from(["", "x", "VLAN 5", "trunk 7,20-29, native VLAN 5", *(short(text) for text in HOSTILE)])
 
     def some_slot(bridge: str) -> Slot:
         lines = draw(st.integers(0, 4))
@@ -151,7 +151,7 @@ def test_nothing_is_over_anything_else_whatever_hangs_where(graph: Graph) -> Non
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_text_is_a_text_in_svg_and_in_dot(text: str) -> None:
-    harmless = plain(text)
+    harmless = short(text)
     node = Node(CONTAINER, harmless, [Slot(text, harmless, harmless, [harmless], harmless)])
     graph = Graph({text: [harmless]}, [], [node], [])
 

@@ -96,7 +96,7 @@ def test_a_number_has_three_digits(value: float, text: str) -> None:
 
 @given(st.text(max_size=300), st.integers(8, 100))
 def test_any_text_becomes_one_that_a_terminal_only_prints(text: str, longest: int) -> None:
-    harmless = wording.plain(text, longest)
+    harmless = wording.short(text, longest)
     assert harmless.isprintable()
     assert len(harmless) <= longest
 

@@ -12,7 +12,8 @@ from cni_ovs.plugin.ovsdb import TransactionError
 from ..database import Database
 from ..doctor import Check
 from ..machine import DOWN, SILENT, STOPPED, Machine, stopped
-from ..problems import FAULT, WARNING, Finding, Problem, Skip, printable
+from ..output import plain
+from ..problems import FAULT, WARNING, Finding, Problem, Skip
 
 _MOMENT = 1.0  # seconds in which ovs-vswitchd takes a change, and rather more
 _UCRED = struct.Struct("iII")  # linux/socket.h: process, user and group
@@ -166,7 +167,7 @@ def _unreachable(machine: Machine, error: BaseException | None) -> Finding:
     if "cannot be reached" in reason:
         reason = reason.rpartition(": ")[2]
         return DATABASE_UNREACHABLE.found(address=machine.address, reason=reason, service=_service())
-    return DATABASE_SILENT.found(address=machine.address, reason=printable(reason.partition(" while ")[0]))
+    return DATABASE_SILENT.found(address=machine.address, reason=plain(reason.partition(" while ")[0]))
 
 
 def _listening(address: str) -> list[int]:

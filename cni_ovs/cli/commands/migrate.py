@@ -81,11 +81,11 @@ def _tell(name: str, migrated: Migrated, backup: str | None, *, to_stderr: bool)
             whose = f" of {one.name!r}" if one.name else ""
             keys = ", ".join(one.keeps)
             console.print(
-                f"{output.printable(name)}: keeps{whose}: {output.printable(keys)}", soft_wrap=not console.is_terminal
+                f"{output.plain(name)}: keeps{whose}: {output.plain(keys)}", soft_wrap=not console.is_terminal
             )
     if backup:
         console.print(
-            f"{output.printable(name)}: written; before: {output.printable(backup)}", soft_wrap=not console.is_terminal
+            f"{output.plain(name)}: written; before: {output.plain(backup)}", soft_wrap=not console.is_terminal
         )
 
 
