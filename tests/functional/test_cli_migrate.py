@@ -117,12 +117,11 @@ def test_what_is_none_is_left_alone(file: Path, text: bytes) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_failure_that_leaves_the_file(file: Path) -> None:
-    subprocess.run(["mount", "--bind", file.parent, file.parent], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", file.parent], check=True)
-        assert "cannot be written: Read-only file system" in migrate("--write", str(file), code=1).stdout
-    finally:
-        subprocess.run(["umount", file.parent], check=True)
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(file.parent)]
+    command = [*wrapper, str(PYTHON), "-m", "cni_ovs.cli", "migrate", "--write", str(file)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and "cannot be written: Read-only file system" in done.stdout
     assert file.read_text() == OLD and list(file.parent.iterdir()) == [file]
 
 

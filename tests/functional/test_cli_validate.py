@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,19 @@ def test_a_hostile_file_is_told_of_soon_and_shortly(tmp_path: Path, command: str
     assert done.returncode == (0 if name == "large.yaml" else 1) and "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) < 220 and "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines()), default=0) < 600
+
+
+def test_a_file_that_may_not_be_read_is_told_with_what_to_do() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # that of pytest is closed to others
+        path = Path(folder) / "x.conf"
+        path.write_text(WRONG)
+        path.chmod(0o600)
+        Path(folder).chmod(0o755)
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        command = [*user, str(PYTHON), "-B", "-m", "cni_ovs.cli", "validate", str(path)]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == f"{path}: error: cannot be read: Permission denied\n{path}: note: run it as root\n"
 
 
 def test_whoever_reads_the_output_may_go_away(tmp_path: Path) -> None:

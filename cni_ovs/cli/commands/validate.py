@@ -36,14 +36,12 @@ def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -
       cni-ovs validate 10-web.conflist networks/   a file, and a folder
       kubectl get net-attach-def -A -o yaml | cni-ovs validate -
     """
-    names: list[str] = []
+    names = [] if paths else configurations.in_folders(conf_dirs)
     found: list[Problem] = []
-    for path in paths or ["\0"]:
+    for path in paths:
         try:
-            names += configurations.files(path) if paths else configurations.in_folders(conf_dirs)
+            names += configurations.files(path)
         except Failure as error:
-            if not paths:
-                raise
             found.append(source.unreadable(path, error))
     names = list(dict.fromkeys(names))
     for name in names:
