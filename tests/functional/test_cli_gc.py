@@ -322,6 +322,7 @@ def test_interrupted_it_leaves_nothing_running_and_the_next_run_finishes(
     assert "Traceback" not in stderr, stderr
     if number == signal.SIGKILL:  # the IPAM plugin goes on, as with every CNI plugin that is killed
         node.host.run("kill", "-9", str(scripted.pid("DEL")))
+        wait_for("it has ended", lambda: not node.strangers())
     assert not node.strangers()
     scripted.act()
     found = _collect(cli, *options)

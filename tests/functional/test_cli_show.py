@@ -241,7 +241,7 @@ def test_what_cannot_be_done_is_said_in_a_line(node: Node, tmp_path: Path) -> No
     said = Cli(node.host, node.openvswitch.remote).fails("show", "--bridge", "nowhere")
     assert "bridge 'nowhere' does not exist" in said
     for wrong in (["--json", "--svg"], ["--output", "x"], ["--svg", "--watch"], ["--vlan", "4095"], ["--watch", "0"]):
-        assert "Usage" in cli.fails("show", *wrong, code=2)
+        assert "to do: cni-ovs show --help" in cli.fails("show", *wrong, code=2)
 
 
 def test_a_reader_that_goes_away_is_no_traceback(world: World) -> None:

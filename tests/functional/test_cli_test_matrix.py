@@ -98,7 +98,7 @@ def test_names_of_pods_are_shown_without_control_characters(node: Node, cli: Cli
         }
     )
     text = cli.run("test", "--matrix", "--network", node.network).stdout
-    assert "\x1b" not in text and "shop/?[2Jweb" in text
+    assert "\x1b" not in text and "shop/\\x1b[2Jweb" in text
 
 
 def test_twenty_containers_take_seconds_and_fit_into_a_terminal(node: Node, cli: Cli) -> None:
