@@ -21,7 +21,8 @@ from cni_ovs.plugin.forms import tells_attachment
 from cni_ovs.plugin.protocol import Invocation
 from cni_ovs.plugin.vswitch import Port, Vswitch
 
-from . import database, networks, recorded
+from . import database, recorded
+from .configurations import networks
 from .proofs import Proofs
 
 PORT, NOTE, LIMITS, RULES = "port", "note", "limits", "rules"

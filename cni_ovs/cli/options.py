@@ -15,7 +15,7 @@ from cni_ovs.plugin import forms
 from cni_ovs.plugin.config import DEFAULT_SOCKET
 
 from . import candidates
-from .source import FOLDERS
+from .configurations.source import FOLDERS
 
 # A shell puts what it is offered into the line as it is, and a name in a database may be anything: so nothing is
 # offered that means something to a shell, or would be taken for an option.

@@ -13,7 +13,7 @@ from cni_ovs.plugin.netns import is_gone, is_own
 from cni_ovs.plugin.vswitch import USERSPACE, Port
 
 from . import database, kernel, taps
-from .ends import is_namespace
+from .connection.ends import is_namespace
 from .failure import Failure
 
 _CLAIM_SECONDS = 5  # another command that has begun to remove a port needs less

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from cni_ovs.cli import configurations, mistakes
+from cni_ovs.cli.configurations import files as configurations
+from cni_ovs.cli.configurations import mistakes
+from cni_ovs.cli.configurations.source import Problem
 from cni_ovs.cli.failure import Failure
-from cni_ovs.cli.source import Problem
 from cni_ovs.plugin import config as network_config
 from cni_ovs.plugin.errors import CniError
 from tests.unit.test_any_input import configs

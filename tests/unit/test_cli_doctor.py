@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ovs.cli import checks, diagnosis, paths, problems
 from cni_ovs.cli.database import Port
-from cni_ovs.cli.doctor import Check, examine, exit_code, worst_first
-from cni_ovs.cli.machine import Machine
-from cni_ovs.cli.problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
+from cni_ovs.cli.doctor import checks, diagnosis, paths, problems
+from cni_ovs.cli.doctor.examination import Check, examine, exit_code, worst_first
+from cni_ovs.cli.doctor.machine import Machine
+from cni_ovs.cli.doctor.problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/command.md"
 TABLE = re.compile(r"^\| problem \| level \|.*?(?=^$|\Z)", re.MULTILINE | re.DOTALL)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cni_ovs.cli import gobetween, rtnetlink_text
-from cni_ovs.cli.explanation import steps_of
-from cni_ovs.cli.ovsdb_text import operation_text, value_text
+from cni_ovs.cli.rehearsal import gobetween, rtnetlink_text
+from cni_ovs.cli.rehearsal.explanation import steps_of
+from cni_ovs.cli.rehearsal.ovsdb_text import operation_text, value_text
 from cni_ovs.plugin.ovsdb import count, map_of, mutate, select, wait
 
 

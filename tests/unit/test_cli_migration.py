@@ -13,9 +13,9 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cni_ovs.cli import migration, ovs_cni
-from cni_ovs.cli.migration import CHANGE, DIFFERS, ERROR, Migrated
-from cni_ovs.cli.source import Source
+from cni_ovs.cli.configurations import migration, ovs_cni
+from cni_ovs.cli.configurations.migration import CHANGE, DIFFERS, ERROR, Migrated
+from cni_ovs.cli.configurations.source import Source
 from cni_ovs.plugin.config import KEYS
 from tests.unit.tools import Json
 

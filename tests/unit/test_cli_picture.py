@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ovs.cli.dot import dot
-from cni_ovs.cli.graph import CONTAINER, HOST, OTHER, TUNNEL, Graph, Node, Patch, Slot
-from cni_ovs.cli.layout import Box, Drawing, Label, layout
-from cni_ovs.cli.svg import svg
-from cni_ovs.cli.topology import UPLINK
+from cni_ovs.cli.topology.dot import dot
+from cni_ovs.cli.topology.graph import CONTAINER, HOST, OTHER, TUNNEL, Graph, Node, Patch, Slot
+from cni_ovs.cli.topology.layout import Box, Drawing, Label, layout
+from cni_ovs.cli.topology.model import UPLINK
+from cni_ovs.cli.topology.svg import svg
 from cni_ovs.cli.wording import short
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cni_ovs.cli import jsonplaces, manifests
-from cni_ovs.cli.jsonplaces import JsonError, Node
-from cni_ovs.cli.source import Source
+from cni_ovs.cli.configurations import jsonplaces, manifests
+from cni_ovs.cli.configurations.jsonplaces import JsonError, Node
+from cni_ovs.cli.configurations.source import Source
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from cni_ovs.cli import keys, schema
+from cni_ovs.cli.configurations import keys, schema
 from cni_ovs.plugin import config as network_config
 from cni_ovs.plugin.config import INSIDE, KEYS, MIRRORS
 from cni_ovs.plugin.errors import CniError

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ovs.cli import counters, database, output, wording
-from cni_ovs.cli.counters import Counters
-from cni_ovs.cli.rates import Meter
-from cni_ovs.cli.topology import Port
+from cni_ovs.cli import database, output, wording
+from cni_ovs.cli.topology import counters
+from cni_ovs.cli.topology.counters import Counters
+from cni_ovs.cli.topology.model import Port
+from cni_ovs.cli.topology.rates import Meter
 
 
 def interface(statistics: dict[str, int], **columns: Any) -> database.Interface:

@@ -9,7 +9,8 @@ import click
 
 from cni_ovs.plugin.config import lookup
 
-from .. import attaching, configurations, kernel, options, targets
+from .. import attaching, kernel, options, targets
+from ..configurations import files as configurations
 from ..failure import Failure
 from ..output import print_json
 from ..recorded import Record

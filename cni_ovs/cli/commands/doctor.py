@@ -6,11 +6,12 @@ import os
 
 import click
 
-from .. import diagnosis, options, output, targets
-from ..checks import CHECKS
-from ..doctor import examine, exit_code
+from .. import options, output, targets
+from ..doctor import diagnosis
+from ..doctor.checks import CHECKS
+from ..doctor.examination import examine, exit_code
+from ..doctor.machine import CONFIGURATION_FOLDERS, PLUGIN_FOLDERS, Machine
 from ..failure import Failure
-from ..machine import CONFIGURATION_FOLDERS, PLUGIN_FOLDERS, Machine
 
 _FOLDER = click.Path(file_okay=False)
 

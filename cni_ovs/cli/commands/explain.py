@@ -15,11 +15,13 @@ from rich.text import Text
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.forms import is_utf8
 
-from .. import configurations, options, output, report
-from ..explanation import Explanation, Step, explain
+from .. import options, output
+from ..configurations import files as configurations
+from ..configurations import report
 from ..failure import Failure, one_line
-from ..ovsdb_text import operation_text
-from ..rehearsal import Request
+from ..rehearsal.explanation import Explanation, Step, explain
+from ..rehearsal.ovsdb_text import operation_text
+from ..rehearsal.rehearsal import Request
 
 _PLACES = ("host", "container")
 

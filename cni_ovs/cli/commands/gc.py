@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 from rich.text import Text
 
-from .. import leftovers, networks, options, output, programs
+from .. import leftovers, options, output
+from ..configurations import networks
+from ..connection import programs
 from ..output import plain
 
 

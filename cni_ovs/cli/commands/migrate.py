@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
-from .. import configurations, migration, options, output, report, rewriting, source
+from .. import options, output
+from ..configurations import files as configurations
+from ..configurations import migration, report, rewriting, source
+from ..configurations.migration import CHANGE, DIFFERS, ERROR, Finding, Migrated
+from ..configurations.source import Source
 from ..failure import Failure
-from ..migration import CHANGE, DIFFERS, ERROR, Finding, Migrated
-from ..source import Source
 
 
 @click.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .. import output, schema
+from .. import output
+from ..configurations import schema
 
 
 @click.command(short_help="Print the JSON Schema of the network configuration.")

@@ -11,10 +11,12 @@ import click
 
 from cni_ovs.plugin.vswitch import bridge_not_found
 
-from .. import database, dot, graph, options, output, record, svg, topology, tree, watch
+from .. import database, options, output
 from ..failure import Failure
-from ..sandboxes import Sandboxes
-from ..selection import Selection
+from ..topology import dot, graph, record, svg, tree, watch
+from ..topology import model as topology
+from ..topology.sandboxes import Sandboxes
+from ..topology.selection import Selection
 
 
 @click.command()

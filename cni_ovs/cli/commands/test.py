@@ -9,10 +9,12 @@ from rich.text import Text
 
 from cni_ovs.plugin.errors import CniError
 
-from .. import connection, database, ends, matrix, options, output, programs, targets, triangle
+from .. import database, options, output, targets
+from ..connection import ends, matrix, programs, triangle
+from ..connection import steps as connection
+from ..connection.progress import Bar
+from ..connection.throughput import Options
 from ..failure import Failure
-from ..progress import Bar
-from ..throughput import Options
 
 _STYLES = {connection.OK: "green", connection.WARNING: "yellow", connection.BAD: "red"}
 _UNITS = {"K": 1_000, "M": 1_000_000, "G": 1_000_000_000}

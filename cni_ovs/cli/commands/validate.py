@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
-from .. import configurations, options, output, report, source
+from .. import options, output
+from ..configurations import files as configurations
+from ..configurations import report, source
+from ..configurations.source import Problem
 from ..failure import Failure
-from ..source import Problem
 
 
 @click.command(short_help="Find all mistakes in network configurations.")

@@ -1,0 +1,1 @@
+"""`cni-ovs test`: whether containers reach each other, and how well."""

@@ -1,0 +1,232 @@
+"""Why a packet does not arrive, as far as it can be read from interfaces, routes, neighbours, ports and bridges."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2.ethtool.ioctl import IoctlEthtool
+from pyroute2.netlink.exceptions import NetlinkError
+
+from .. import database, kernel
+from ..output import plain
+from .ends import End
+
+_FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+_ASKED_IN_VAIN = 0x01 | 0x20  # NUD_INCOMPLETE, NUD_FAILED of linux/neighbour.h
+_ANSWERED = 0x02 | 0x04 | 0x08 | 0x10  # NUD_REACHABLE, STALE, DELAY, PROBE
+_PUBLISHED = {"ipv4": "ARP", "ipv6": "neighbour discovery"}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What is wrong, in a line, and what to do about it."""
+
+    text: str
+    remedy: str
+
+
+def inside(end: End, command: str) -> str:
+    """A command line that does something in a container's namespace."""
+    return f"nsenter --net={shlex.quote(plain(end.netns))} {command}"
+
+
+def no_address(first: End, second: End) -> Cause:
+    """Why two ends have no address in common."""
+    for end in (first, second):
+        if not end.address("ipv4") and not end.address("ipv6"):
+            where = f"{plain(end.ifname)} of {plain(end.name)}"
+            command = inside(end, f"ip address add ADDRESS/LENGTH dev {shlex.quote(plain(end.link.name))}")
+            return Cause(f"{where} has no address", f"attach it with an address, or: {command}")
+    names = f"{plain(first.name)} and {plain(second.name)}"
+    return Cause(f"{names} have no addresses of the same family", "give both an IPv4 or both an IPv6 address")
+
+
+def of_silence(sender: End, receiver: End, family: str) -> Cause:
+    """Why nothing that one end sends is answered by the other."""
+    return (
+        _link(sender)
+        or _link(receiver)
+        or _port(sender)
+        or _port(receiver)
+        or separated(sender, receiver)
+        or _route(sender, receiver, family)
+        or _route(receiver, sender, family)
+        or _macs(sender, receiver)
+        or _neighbour(sender, receiver, family)
+    )
+
+
+def _link(end: End) -> Cause | None:
+    where = f"{plain(end.ifname)} of {plain(end.name)}"
+    if not end.link.up:
+        command = inside(end, f"ip link set {shlex.quote(plain(end.link.name))} up")
+        return Cause(f"{where} is down", command)
+    if end.link.carrier:
+        return None
+    if end.port is None:
+        return Cause(f"{where} has no carrier: what is at its other end is down or gone", "set its other end up")
+    return Cause(
+        f"{where} has no carrier: port {plain(end.port.name)} is down", f"ip link set {plain(end.port.name)} up"
+    )
+
+
+def _port(end: End) -> Cause | None:
+    interface = end.port.interface if end.port else None
+    if interface is None:
+        return None
+    what = f"port {plain(interface.name)} of {plain(end.name)}"
+    if interface.error:
+        return Cause(f"Open vSwitch cannot use {what}: {plain(interface.error)}", "attach the container anew")
+    if interface.ofport is None or interface.ofport < 0:
+        return Cause(f"Open vSwitch does not use {what}", "does ovs-vswitchd run? See `cni-ovs doctor`")
+    if interface.admin_state == "down":
+        return Cause(f"{what} is down on the host", f"ip link set {plain(interface.name)} up")
+    return None
+
+
+def separated(sender: End, receiver: End) -> Cause | None:
+    """Why nothing can pass between two ends, by how they are attached; None if it could."""
+    return _bridges(sender, receiver) or _vlans(sender, receiver)
+
+
+def _bridges(sender: End, receiver: End) -> Cause | None:
+    first, second = sender.bridge, receiver.bridge
+    if first is None or second is None or first.name == second.name or sender.port is None:
+        return None
+    names = f"{plain(first.name)} and {plain(second.name)}"
+    if _has_patch(first) and _has_patch(second):
+        return None
+    return Cause(
+        f"they are on different bridges, {names}, and no patch port connects these",
+        "attach both to one bridge, or connect these by patch ports or by a router",
+    )
+
+
+def _has_patch(bridge: database.Bridge) -> bool:
+    return any(interface.type == "patch" for port in bridge.ports for interface in port.interfaces)
+
+
+def _vlans(sender: End, receiver: End) -> Cause | None:
+    if sender.vlan is None or receiver.vlan is None or sender.vlan == receiver.vlan:
+        return None
+    if sender.bridge is None or receiver.bridge is None or sender.bridge.name != receiver.bridge.name:
+        return None
+    names = [f"{plain(end.name)} {f'in VLAN {end.vlan}' if end.vlan else 'in none'}" for end in (sender, receiver)]
+    return Cause(
+        f"they are in different VLANs: {names[0]}, {names[1]}",
+        "attach both with the same `vlan`, if they are to reach each other",
+    )
+
+
+def _route(sender: End, receiver: End, family: str) -> Cause | None:
+    destination = receiver.address(family)
+    add = inside(sender, f"ip route add {receiver.subnet(family)} dev {shlex.quote(plain(sender.link.name))}")
+    try:
+        with kernel.connected(sender.netns) as asked:
+            (message, *_) = asked.route("get", dst=destination, family=_FAMILIES[family])
+    except (OSError, NetlinkError) as error:
+        if isinstance(error, NetlinkError) and error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
+            return Cause(f"{plain(sender.name)} has no route to {destination}", add)
+        return None
+    if message.get_attr("RTA_OIF") == sender.link.index:
+        return None
+    return Cause(f"the route of {plain(sender.name)} to {destination} does not leave by {plain(sender.ifname)}", add)
+
+
+def _macs(sender: End, receiver: End) -> Cause | None:
+    if sender.link.mac != receiver.link.mac or sender.port is None or receiver.port is None:
+        return None
+    return Cause(f"both interfaces have the MAC address {sender.link.mac}", "attach one of them anew")
+
+
+def _neighbour(sender: End, receiver: End, family: str) -> Cause:
+    states = {end.name: _state(end, other, family) for end, other in ((sender, receiver), (receiver, sender))}
+    if states[sender.name] & _ANSWERED:
+        return Cause(
+            f"{plain(receiver.name)} answers {_PUBLISHED[family]} but no ping: a packet filter, or a setting of it,"
+            " drops echo requests",
+            inside(receiver, "nft list ruleset") + "; sysctl net.ipv4.icmp_echo_ignore_all",
+        )
+    text = f"nobody answers {_PUBLISHED[family]} for {receiver.address(family)}"
+    for end in (sender, receiver):
+        if end.bridge is not None and end.bridge.fail_mode == "secure":
+            return Cause(
+                f"{text}; bridge {plain(end.bridge.name)} forwards only what OpenFlow rules let pass",
+                f"ovs-ofctl dump-flows {plain(end.bridge.name)}",
+            )
+        if end.port is not None and end.port.external_ids.get("contFlows"):
+            return Cause(
+                f"{text}; OpenFlow rules check what {plain(end.name)} sends (macspoofchk, ipspoofchk)",
+                "its MAC and addresses must be those that it was attached with",
+            )
+    return Cause(text, "`cni-ovs explain` tells what Open vSwitch does with such a packet")
+
+
+def _state(end: End, other: End, family: str) -> int:
+    """What the kernel knows of a neighbour: bits of NUD_…; 0 for nothing."""
+    try:
+        with kernel.connected(end.netns) as asked:
+            found = list(asked.get_neighbours(_FAMILIES[family], ifindex=end.link.index))
+    except (OSError, NetlinkError):
+        return 0
+    states = [int(message["state"]) for message in found if message.get_attr("NDA_DST") == other.address(family)]
+    return states[0] if states else 0
+
+
+def of_small_packets(first: End, second: End, largest: int | None, expected: int, *, told: bool) -> Cause:
+    """Why large packets do not pass although small ones do."""
+    text = f"packets of more than {largest} bytes vanish, and the interfaces have MTU {expected}"
+    if largest is None:
+        return Cause("packets that may not be split vanish", "what is between the interfaces?")
+    if told:
+        text = f"a router on the way takes packets of {largest} bytes, and the interfaces have MTU {expected}"
+    for end in (first, second):
+        interface = end.port.interface if end.port else None
+        if interface is not None and interface.mtu is not None and interface.mtu < expected:
+            return Cause(
+                f"{text}: port {plain(interface.name)} of {plain(end.name)} has MTU {interface.mtu}",
+                f"ip link set {plain(interface.name)} mtu {expected}",
+            )
+    return Cause(
+        f"{text}: something between them has a smaller MTU",
+        f"configure `mtu` {largest} for the network, or raise that MTU",
+    )
+
+
+def of_no_tcp(first: End, second: End, small: int | None) -> Cause:
+    """Why TCP does not pass although pings do; `small`: the largest packet, if large ones vanish."""
+    for end in (first, second):
+        if end.bridge is not None and end.bridge.datapath_type == "netdev" and _leaves_checksums(end):
+            return Cause(
+                f"TCP does not pass: transmit checksum offload is on for {plain(end.ifname)} of {plain(end.name)},"
+                " and a userspace bridge passes such packets on with a wrong checksum",
+                inside(end, f"ethtool -K {shlex.quote(plain(end.link.name))} tx off"),
+            )
+    if small is not None:
+        return Cause(
+            f"TCP hangs: packets of more than {small} bytes vanish", f"configure `mtu` {small} for the network"
+        )
+    return Cause(
+        "TCP does not pass although pings do: a packet filter on the way or in a container",
+        inside(second, "nft list ruleset"),
+    )
+
+
+def _leaves_checksums(end: End) -> bool:
+    if end.link.kind != "veth":
+        return False
+    try:
+        with kernel.inside(end.netns):
+            device: Any = IoctlEthtool(end.link.name)
+            try:
+                features = device.get_features()
+                names = [name for name in features.keys() if name.startswith("tx-checksum-ip")]  # noqa: SIM118 - no dict
+                return any(features.is_active(name) for name in names)
+            finally:
+                device.close()
+    except (OSError, NetlinkError):
+        return False

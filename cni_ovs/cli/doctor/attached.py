@@ -1,0 +1,95 @@
+"""A port that cni-ovs has attached, together with what its container has of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cni_ovs.plugin import at_work
+from cni_ovs.plugin import attachment as attachments
+from cni_ovs.plugin.devices import MOVED, VHOST_USER
+from cni_ovs.plugin.forms import tells_attachment
+from cni_ovs.plugin.netlink import Link
+from cni_ovs.plugin.vswitch import USERSPACE
+
+from ..database import Bridge, Interface, Port
+from ..targets import NAMED
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A port of ours, and what its container has of it.
+
+    Attributes:
+        bridge, port: where it is in Open vSwitch.
+        is_gone: whether its namespace is provably gone.
+        link: the interface in the container; None if there is none, or it cannot be looked at.
+        is_visible: whether the container can be looked at.
+    """
+
+    bridge: Bridge
+    port: Port
+    is_gone: bool
+    is_visible: bool
+    link: Link | None
+
+    @property
+    def netns(self) -> str:
+        """The path of its namespace; may be empty."""
+        return self.port.external_ids.get("contNetns", "")
+
+    @property
+    def ifname(self) -> str:
+        """The name of the interface in the container."""
+        return self.port.external_ids.get("contIface", "")
+
+    @property
+    def container(self) -> str:
+        """The container, for people: the pod, or the name of the namespace, or its id."""
+        ids = self.port.external_ids
+        if ids.get("contPodName"):
+            return f"{ids.get('contPodNamespace', '')}/{ids['contPodName']}"
+        return Path(self.netns).name if _is_named(self.netns) else ids.get("contID", "")[:12]
+
+    @property
+    def where(self) -> dict[str, str]:
+        """What messages say of it."""
+        values = {"port": self.port.name, "ifname": self.ifname, "container": self.container, "netns": self.netns}
+        return {**values, "bridge": self.bridge.name, "target": self.target}
+
+    @property
+    def target(self) -> str:
+        """What stands for its container as TARGET on the command line."""
+        return Path(self.netns).name if _is_named(self.netns) else self.netns
+
+    @property
+    def interface(self) -> Interface | None:
+        """Its interface in Open vSwitch."""
+        return self.port.interface
+
+    @property
+    def is_made_by_open_vswitch(self) -> bool:
+        """Whether it is an internal port or a tap."""
+        return self.interface is not None and self.interface.type in MOVED
+
+    @property
+    def is_device(self) -> bool:
+        """Whether there should be an interface in the container; not so for vhost-user, and VFs that programs drive."""
+        ids = self.port.external_ids
+        is_driven = attachments.DEVICE in ids and "contVfName" not in ids
+        return not is_driven and self.interface is not None and self.interface.type not in VHOST_USER
+
+    @property
+    def is_userspace(self) -> bool:
+        """Whether its bridge has the userspace datapath."""
+        return self.bridge.datapath_type == USERSPACE
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an ADD of it is at work just now."""
+        ids = self.port.external_ids
+        return tells_attachment(ids) and at_work.is_add_alive(attachments.name_of(ids))
+
+
+def _is_named(netns: str) -> bool:
+    return netns.rpartition("/")[0] in (str(NAMED), "/var/run/netns") and not Path(netns).name.startswith("cni-")

@@ -1,0 +1,187 @@
+"""The way out of a bridge: uplinks, MTU and VLANs along it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cni_ovs.plugin.vlans import effective_mode
+
+from ...database import Bridge
+from .. import paths
+from ..attached import Attached
+from ..examination import Check
+from ..machine import Machine
+from ..paths import DEVICE, Uplink
+from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
+
+_USERSPACE_MTU = 1500
+_SHOWN = 8  # VLANs in a message
+
+NO_UPLINK = Problem(
+    "no_uplink",
+    NOTE,
+    "bridge {bridge} has no uplink: its containers reach only each other",
+    "so it is meant, or nobody has added one",
+    "if they should reach more, add an interface of this host as uplink (ovs-vsctl add-port)",
+)
+UPLINK_DOWN = Problem(
+    "uplink_down",
+    FAULT,
+    "uplink {uplink} of bridge {bridge} is down",
+    "somebody set it down, or nobody set it up after boot",
+    command="ip link set {uplink} up",
+)
+UPLINK_NO_CARRIER = Problem(
+    "uplink_no_carrier",
+    FAULT,
+    "uplink {uplink} of bridge {bridge} has no carrier",
+    "cable, switch port, or the other end of a virtual link",
+    "see to its cable and to the switch at its other end",
+)
+BOND_DEGRADED = Problem(
+    "bond_degraded",
+    WARNING,
+    "bond {uplink} of bridge {bridge} works without {down}",
+    "one of its interfaces is down or has no carrier",
+    "see to cable and switch port of {down}",
+)
+MTU_TOO_LARGE = Problem(
+    "mtu_too_large",
+    WARNING,
+    "{ifname} in {container} has MTU {size}, but {uplink} passes {largest} bytes",
+    "`mtu` of the network is larger than what the uplink passes, or a tunnel leaves (VXLAN takes 50 bytes, Geneve 58)",
+    "larger packets are lost; correct `mtu` of the network, and now:",
+    "nsenter --net={netns} ip link set {ifname} mtu {largest}",
+)
+MTU_USERSPACE = Problem(
+    "mtu_userspace",
+    WARNING,
+    "{ifname} in {container} has MTU {size}, but such a port passes {largest} bytes",
+    "internal ports and taps of the userspace datapath carry no packets of more than 1500 bytes",
+    "use interface_type veth, or a smaller `mtu`; now:",
+    "nsenter --net={netns} ip link set {ifname} mtu {largest}",
+)
+VLAN_NOT_CARRIED = Problem(
+    "vlan_not_carried",
+    WARNING,
+    "VLAN {vlans} of {ifname} in {container} is not carried by uplink {uplink}",
+    "`trunks` of the uplink do not have it",
+    "the container reaches nothing beyond {bridge}; if it should:",
+    "{vsctl} add port {uplink} trunks {numbers}",
+)
+VLAN_OF_ACCESS_UPLINK = Problem(
+    "vlan_of_access_uplink",
+    WARNING,
+    "VLAN {vlans} of {ifname} in {container} is not carried by uplink {uplink}, which has VLAN {tag}",
+    "the uplink is an access port (`tag`) of another VLAN",
+    "give the container VLAN {tag}, or make the uplink a trunk (VLAN Configuration in ovs-vswitchd.conf.db(5))",
+)
+
+
+def uplinks(machine: Machine) -> Iterator[Finding]:
+    """Every bridge with attachments has an uplink, and it is up."""
+    down: set[str] = set()
+    for bridge in _bridges(machine):
+        found = list(paths.all_uplinks(bridge, machine.open_vswitch, machine.host_links))
+        if not found and not paths.uplinks(bridge, machine.host_links) and not _reaches_host(machine, bridge):
+            yield NO_UPLINK.found(bridge=bridge.name)
+        for uplink in found:
+            if uplink.kind == DEVICE and uplink.port.name not in down:
+                down.add(uplink.port.name)
+                yield from _state(machine, uplink)
+
+
+def mtu(machine: Machine) -> Iterator[Finding]:
+    """No container has a larger MTU than its way out."""
+    largest: dict[str, tuple[int, str] | None] = {}
+    for bridge in _bridges(machine):
+        found = paths.all_uplinks(bridge, machine.open_vswitch, machine.host_links)
+        known = [(paths.mtu(uplink, machine.host_links), uplink.port.name) for uplink in found]
+        # Of several, the largest: whether a packet leaves by another is not known.
+        largest[bridge.name] = max(((number, name) for number, name in known if number is not None), default=None)
+    for attached in machine.attached:
+        if attached.link is None:
+            continue
+        size, way = attached.link.mtu, largest[attached.bridge.name]
+        if attached.is_userspace and attached.is_made_by_open_vswitch and size > _USERSPACE_MTU:
+            yield MTU_USERSPACE.found(size=size, largest=_USERSPACE_MTU, **attached.where)
+        elif way is not None and size > way[0]:
+            yield MTU_TOO_LARGE.found(size=size, largest=way[0], uplink=way[1], **attached.where)
+
+
+def vlans(machine: Machine) -> Iterator[Finding]:
+    """The uplinks carry the VLANs of all attachments."""
+    ways = {bridge.name: paths.uplinks(bridge, machine.host_links) for bridge in _bridges(machine)}
+    for attached in machine.attached:
+        found = ways[attached.bridge.name]
+        missing = [_not_carried(attached, uplink) for uplink in found]
+        if not found or not all(missing):
+            continue
+        vlans, uplink = missing[0], found[0]
+        values = {**attached.where, "uplink": uplink.port.name, "vlans": _listed(vlans)}
+        if effective_mode(uplink.port.vlan_mode, uplink.port.tag) in ("access", "dot1q-tunnel"):
+            yield VLAN_OF_ACCESS_UPLINK.found(tag=uplink.port.tag or 0, **values)
+        else:
+            numbers = [str(vlan) for vlan in sorted(vlans)]
+            yield VLAN_NOT_CARRIED.found(vsctl=machine.vsctl, numbers=numbers, **values)
+
+
+def _bridges(machine: Machine) -> list[Bridge]:
+    """Those with attachments that matter."""
+    found = {attached.bridge.name: attached.bridge for attached in machine.attached}
+    if not found:
+        raise Skip("nothing is attached")
+    return list(found.values())
+
+
+def _reaches_host(machine: Machine, bridge: Bridge) -> bool:
+    """Whether this host is on the bridge by an interface that is up: it may be the way out."""
+    names = [i.name for port in bridge.ports for i in port.interfaces if i.type == "internal" and not port.is_ours]
+    return any(machine.host_links[name].up for name in names if name in machine.host_links)
+
+
+def _state(machine: Machine, uplink: Uplink) -> Iterator[Finding]:
+    states: dict[str, str] = {}
+    for interface in uplink.port.interfaces:
+        link = machine.host_links.get(interface.name)
+        if link is None and interface.admin_state is None:
+            continue  # there is none: that is another check's business
+        up = interface.admin_state == "up" if link is None else link.up
+        carrier = interface.link_state == "up" if link is None else link.carrier
+        states[interface.name] = "" if up and carrier else "no carrier" if up else "down"
+    bad = [name for name, state in states.items() if state]
+    values = {"bridge": uplink.bridge.name}
+    if bad and len(bad) < len(states):
+        yield BOND_DEGRADED.found(uplink=uplink.port.name, down=", ".join(bad), **values)
+        return
+    for name in bad:
+        yield (UPLINK_DOWN if states[name] == "down" else UPLINK_NO_CARRIER).found(uplink=name, **values)
+
+
+def _not_carried(attached: Attached, uplink: Uplink) -> set[int]:
+    """The VLANs of an attachment that an uplink does not carry."""
+    carried = paths.carried(uplink.port)
+    if carried is None:
+        return set()
+    port = attached.port
+    wanted = paths.carried(port)
+    if wanted is None:  # a trunk of all: without a word on VLANs it is for packets without tags
+        wanted = {0} if port.vlan_mode is None else set()
+    return wanted - carried
+
+
+def _listed(vlans: set[int]) -> str:
+    words = [str(vlan) if vlan else "0 (untagged)" for vlan in sorted(vlans)]
+    return ", ".join(words[:_SHOWN]) + (", …" if len(words) > _SHOWN else "")
+
+
+CHECKS = (
+    Check(
+        "uplinks",
+        "uplinks of bridges with attachments",
+        uplinks,
+        (NO_UPLINK, UPLINK_DOWN, UPLINK_NO_CARRIER, BOND_DEGRADED),
+    ),
+    Check("mtu", "MTU of containers and of their way out", mtu, (MTU_TOO_LARGE, MTU_USERSPACE)),
+    Check("vlans", "VLANs that uplinks have to carry", vlans, (VLAN_NOT_CARRIED, VLAN_OF_ACCESS_UPLINK)),
+)

@@ -1,0 +1,261 @@
+"""What the doctor's checks look at: read when it is first asked for, and only once.
+
+What cannot be read raises Skip for every check that needs it; the check whose business it is finds the cause in
+`__cause__`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cni_ovs.plugin.config import DEFAULT_SOCKET
+from cni_ovs.plugin.deadline import Deadline
+from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.forms import tells_attachment
+from cni_ovs.plugin.inspection import Inspection
+from cni_ovs.plugin.netlink import Link, Netlink
+from cni_ovs.plugin.netns import Namespace, is_gone
+from cni_ovs.plugin.ovsdb import Client
+from cni_ovs.plugin.vswitch import DATABASE
+
+from .. import database, kernel
+from ..database import Bridge, OpenVSwitch, Port
+from ..failure import Failure
+from ..output import plain
+from ..targets import Target
+from . import configuration_files
+from .attached import Attached
+from .configuration_files import ConfigurationFile
+from .problems import Skip
+
+T = TypeVar("T")
+
+_SECONDS = 2.0  # for an answer of Open vSwitch
+CONFIGURATION_FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
+PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+STOPPED, SILENT, DOWN, WELL = "stopped", "silent", "down", "well"
+
+
+@dataclass
+class Machine:
+    """This machine, and what the doctor was told.
+
+    Attributes:
+        address: of ovsdb-server.
+        conf_dirs: folders with network configurations; those that do not exist do not matter.
+        bin_dirs: folders with plugins; none for the usual ones.
+        target: a container, if only that matters.
+        probe: whether something may be sent.
+    """
+
+    address: str = DEFAULT_SOCKET
+    conf_dirs: tuple[str, ...] = CONFIGURATION_FOLDERS
+    bin_dirs: tuple[str, ...] = ()
+    target: Target | None = None
+    probe: bool = False
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        if what not in self._known:
+            self._known[what] = Skip(f"{what}: it does not answer")  # for others, if this hangs and is left behind
+            try:
+                self._known[what] = make()
+            except Skip as skip:
+                self._known[what] = skip
+            except BaseException as error:
+                self._known[what] = Skip(plain(f"{what}: {error}", 300))
+                raise
+        value = self._known[what]
+        if isinstance(value, Skip):
+            raise Skip(str(value)) from value.__cause__
+        return value  # type: ignore[no-any-return] # it is what `make` has returned
+
+    # Open vSwitch
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The database's schema (RFC 7047 section 3.2)."""
+
+        def ask() -> dict[str, Any]:
+            try:
+                client = Client(self.address, Deadline(_SECONDS))
+                try:
+                    schema = client.call("get_schema", [DATABASE])
+                finally:
+                    client.close()
+            except CniError as error:
+                raise Skip("ovsdb-server does not answer") from error
+            return schema if isinstance(schema, dict) else {}
+
+        return self._once("ovsdb-server", ask)
+
+    @property
+    def open_vswitch(self) -> OpenVSwitch:
+        """The database as it was when somebody first asked."""
+
+        def read() -> OpenVSwitch:
+            _ = self.schema
+            return self.read()
+
+        return self._once("Open vSwitch's database", read)
+
+    def read(self) -> OpenVSwitch:
+        """The database as it is now."""
+        try:
+            return database.read(self.address)
+        except (CniError, Failure) as error:
+            raise Skip(plain(str(error), 300)) from error
+
+    @property
+    def ovs_vswitchd(self) -> str:
+        """How ovs-vswitchd is: WELL, DOWN, STOPPED or SILENT."""
+
+        def ask() -> str:
+            _ = self.schema
+            try:
+                vswitch = Inspection(self.address, Deadline(_SECONDS))
+                answering = vswitch.is_answering()
+                if not answering and not vswitch.is_served():
+                    return DOWN
+            except (CniError, OSError) as error:
+                raise Skip(plain(f"ovs-vswitchd: {error}", 300)) from error
+            if answering is False:
+                return STOPPED if stopped(self.control_processes()) else SILENT
+            return WELL
+
+        return self._once("ovs-vswitchd", ask)
+
+    def need_ovs_vswitchd(self) -> None:
+        """Skip, unless ovs-vswitchd works: what it writes into the database is out of date then."""
+        if self.ovs_vswitchd != WELL:
+            raise Skip("ovs-vswitchd does not work")
+
+    def control_processes(self) -> list[int]:
+        """The processes whose control sockets are beside the database's socket: ovs-vswitchd.PID.ctl."""
+        if not self.address.startswith("unix:"):
+            return []
+        names = [path.name.split(".") for path in self.folder.glob("ovs-vswitchd.*.ctl")]
+        numbers = [int(parts[1]) for parts in names if len(parts) == 3 and parts[1].isdecimal() and len(parts[1]) < 9]
+        # One that was killed leaves its socket, and in a container processes have other numbers.
+        return [number for number in numbers if _stat(number)[0] == "ovs-vswitchd"]
+
+    @property
+    def folder(self) -> Path:
+        """Where ovsdb-server's socket is, and those of ovs-vswitchd."""
+        return Path(self.address.removeprefix("unix:")).parent
+
+    @property
+    def vsctl(self) -> list[str]:
+        """How ovs-vsctl is called for this database."""
+        return ["ovs-vsctl", *([] if self.address == DEFAULT_SOCKET else [f"--db={self.address}"])]
+
+    @property
+    def cni_ovs(self) -> list[str]:
+        """What is to be added to a command line of ours for this database; nothing if the environment says it."""
+        is_known = self.address in (DEFAULT_SOCKET, os.environ.get("CNI_OVS_DB"))
+        return [] if is_known else [f"--db={self.address}"]
+
+    # Attachments
+
+    @property
+    def attached(self) -> list[Attached]:
+        """Every port of ours; with a target, those of this container."""
+        return self._once("attachments", lambda: [self._attached(*pair) for pair in self._wanted()])
+
+    def _wanted(self) -> list[tuple[Bridge, Port]]:
+        pairs = list(self.open_vswitch.attached())
+        if self.target is None:
+            return pairs
+        identity, container_id = self.target.identity, self.target.container_id
+
+        def is_meant(port: Port) -> bool:
+            netns = port.external_ids.get("contNetns", "")
+            return port.external_ids.get("contID") == container_id or identity_of(netns) == identity
+
+        return [(bridge, port) for bridge, port in pairs if is_meant(port)]
+
+    def _attached(self, bridge: Bridge, port: Port) -> Attached:
+        netns = port.external_ids.get("contNetns", "")
+        if "\0" in netns or not netns.startswith("/"):
+            return Attached(bridge, port, False, False, None)
+        if is_gone(netns):
+            return Attached(bridge, port, True, False, None)
+        ifname = port.external_ids.get("contIface", "")
+        if not tells_attachment(port.external_ids):
+            return Attached(bridge, port, False, False, None)
+        try:
+            namespace = Namespace(netns)
+        except CniError:  # it is not for us to see, or has just gone
+            return Attached(bridge, port, False, False, None)
+        try:
+            return Attached(bridge, port, False, True, namespace.netlink.link(ifname))
+        except (CniError, OSError):
+            return Attached(bridge, port, False, False, None)
+        finally:
+            namespace.close()
+
+    def is_still(self, attached: Attached) -> bool:
+        """Whether a port is there now as it was, and nobody is at work on it: DEL or ADD may have been faster."""
+        if attached.is_at_work:
+            return False
+        now = self._once("Open vSwitch's database, read again", self.read)
+        return any(port.uuid == attached.port.uuid for _, port in now.attached())
+
+    @property
+    def host_links(self) -> dict[str, Link]:
+        """The interfaces of this host, by name."""
+
+        def read() -> dict[str, Link]:
+            host = Netlink()
+            try:
+                return {link.name: link for link in host.links()}
+            finally:
+                host.close()
+
+        return self._once("the kernel's interfaces", read)
+
+    # Files
+
+    @property
+    def configurations(self) -> list[ConfigurationFile]:
+        """The files with network configurations."""
+        return self._once("network configurations", lambda: configuration_files.read(self.conf_dirs))
+
+    @property
+    def plugin_folders(self) -> list[str]:
+        """The folders with plugins: those that we were told, or the usual ones and containerd's."""
+        if self.bin_dirs:
+            return list(dict.fromkeys(self.bin_dirs))
+        named = self.containerd_folders
+        return list(dict.fromkeys([*(folder for folder in PLUGIN_FOLDERS if os.path.isdir(folder)), *named]))
+
+    @property
+    def containerd_folders(self) -> list[str]:
+        """The folders in which containerd looks for plugins, unless we were told others."""
+        return [] if self.bin_dirs else configuration_files.containerd_bin_dirs()
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """What tells a namespace from others; None if it is not there, or "" was recorded."""
+    try:
+        return kernel.identity(path) if path else None
+    except (OSError, ValueError):
+        return None
+
+
+def stopped(processes: list[int]) -> list[int]:
+    """Those of these processes that are stopped (SIGSTOP, or a debugger)."""
+    return [process for process in processes if _stat(process)[1] in ("T", "t")]
+
+
+def _stat(process: int) -> tuple[str, str]:
+    """Name and state of a process (proc(5)); empty if it is gone."""
+    try:
+        name, _, rest = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")
+    except OSError:
+        return "", ""
+    return name.partition("(")[2], rest.split()[0]
