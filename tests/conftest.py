@@ -16,6 +16,7 @@ KEEP=1 in the environment keeps everything for a post-mortem. CNI_OVS_TEST_TOOLS
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,10 +45,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the markers."""
+    """Registers the markers, and lets signals have their usual effect."""
     config.addinivalue_line("markers", "contract(*points): the points of the CNI contract that the test proves")
     config.addinivalue_line("markers", "one_target: run on the first chosen target only")
     config.addinivalue_line("markers", "userspace: of the userspace datapath only")
+    # Started in the background, by nohup say, we would hand on to every program that these are ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
