@@ -352,6 +352,8 @@ def world() -> World:
 class Kernel:
     """As much of netlink.Netlink as the plugin uses, on the machine in memory; the host's, unless told otherwise."""
 
+    observer = None  # asked for by the real one, which damaged answers go through
+
     def __new__(cls, watch: int = 0, here: Interfaces | None = None) -> Any:
         """Another kernel's, if there is one."""
         other = world().kernel
