@@ -74,11 +74,19 @@ def detach(port: Port, record: Record, socket_file: str) -> None:
     invocation, config, deadline = _prepare(
         "DEL", _variables(port, record), {**record.config, "socket_file": socket_file}
     )
+    if record.ips and recorded.recorded(port):
+        config.ipam_type = None  # no IPAM plugin gave them
     delete.run(invocation, config, deadline)
 
 
-def replace(port: Port, record: Record, socket_file: str) -> dict[str, Any]:
+def replace(port: Port, record: Record, socket_file: str, netns: str) -> dict[str, Any]:
     """Detach what a port belongs to, without returning its addresses, and attach it anew with those of the record.
+
+    Args:
+        port: which.
+        record: what it was made with.
+        socket_file: where Open vSwitch is.
+        netns: the container's namespace; another one than that of the port, if the container was restarted.
 
     Raises:
         CniError: as DEL and ADD. If it is one of ADD, the port is gone, and the details say so.
@@ -90,7 +98,7 @@ def replace(port: Port, record: Record, socket_file: str) -> dict[str, Any]:
         read.ipam_type = None
     delete.detach(attachments.of(invocation, read), invocation, read, deadline, wait=True)
     try:
-        return _add(variables, config, record)
+        return _add({**variables, "CNI_NETNS": netns}, config, record)
     except CniError as error:
         gone = "the port is gone now: restart the container, or `cni-ovs attach` it anew"
         error.details = f"{error.details}; {gone}" if error.details else gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -18,6 +19,16 @@ def console(*, to_stderr: bool = False) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else _UNLIMITED
     return Console(highlight=False, width=width, emoji=False, markup=False, stderr=to_stderr)
+
+
+def say(text: str) -> None:
+    """Print a line of a command that changes something: it goes on when nobody reads any more."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

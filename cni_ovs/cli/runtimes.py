@@ -20,6 +20,7 @@ _SECONDS = 5.0  # for each question
 _LARGEST_ANSWER = 64 << 20
 _DOCKER = "/var/run/docker.sock"
 _CONTAINERD = "/run/containerd/containerd.sock"
+_CRI_O = "/var/run/crio/crio.sock"
 _MOBY = "moby"  # the namespace of containerd that is Docker's
 _POD_NAME, _POD_NAMESPACE = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace"
 _CONTAINER_NAME = "io.kubernetes.container.name"
@@ -149,6 +150,8 @@ def _cri() -> Iterator[Container]:
     """Of CRI-O; containerd's are known already."""
     if shutil.which("crictl") is None or Path(os.environ.get("CONTAINERD_ADDRESS", _CONTAINERD)).is_socket():
         return
+    if not (Path(_CRI_O).is_socket() or os.environ.get("CONTAINER_RUNTIME_ENDPOINT")):
+        return  # it would look for all that it knows, and complain of each
     for listed in json.loads(_output("crictl", "pods", "--state", "ready", "--output", "json"))["items"]:
         info = json.loads(_output("crictl", "inspectp", "--output", "json", listed["id"]))["info"]
         metadata = listed["metadata"]

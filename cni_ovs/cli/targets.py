@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cni_ovs.plugin.forms import is_identifier
 from cni_ovs.plugin.netns import Namespace, is_own
+from cni_ovs.plugin.spelling import nearest
 
 from . import kernel, runtimes
 from .failure import Failure
@@ -17,6 +18,7 @@ from .runtimes import Container
 NAMED = Path("/run/netns")  # where ip-netns(8) keeps namespaces
 _SHORTEST_ID = 3  # so much of a container's id must be given
 _LISTED = 10
+_LONGEST_COMPLAINT = 200
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ def _process(text: str) -> Target | None:
 
 
 def _container(text: str) -> Target:
+    if not text:
+        raise Failure("the name of a container must not be empty")
     answer = runtimes.containers()
     matching = _matching(text, answer.containers)
     if not matching:
-        remedy = "; ".join(answer.complaints) or f"running containers: {_listed(answer.containers) or 'none'}"
-        raise Failure(f"there is no namespace, process or running container {text!r}", remedy)
+        raise Failure(f"there is no namespace, process or running container {text!r}", _instead(text, answer))
     # The containers of a pod share its namespace.
     spaces: dict[tuple[int, int], Container] = {}
     for container in sorted(matching, key=lambda container: not container.is_sandbox):
@@ -112,6 +115,20 @@ def _container(text: str) -> Target:
     (container,) = spaces.values()
     name = container.pod or (container.names[0] if container.names else container.id[:12])
     return Target(text, container.netns, container.id, name, container.runtime, container.pod)
+
+
+def _instead(text: str, answer: runtimes.Answer) -> str:
+    """What to do where there is nothing of that name."""
+    if os.geteuid() != 0:
+        return "run it as root: only root sees all containers"
+    known = [name for container in answer.containers for name in (*container.names, container.pod) if name]
+    known += [path.name for path in NAMED.iterdir()] if NAMED.is_dir() else []
+    meant = nearest(text, known)
+    if meant:
+        return f"did you mean {meant!r}?"
+    if answer.containers or not answer.complaints:
+        return f"running containers: {_listed(answer.containers) or 'none'}"
+    return answer.complaints[0][:_LONGEST_COMPLAINT]
 
 
 def _matching(text: str, containers: list[Container]) -> list[Container]:

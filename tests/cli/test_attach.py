@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -121,9 +122,6 @@ def test_an_attachment_is_found_by_name_when_its_container_is_gone(cli: Cli, nod
         (("/etc/passwd", "eth1", "BRIDGE"), "it is no network namespace"),
         (("SANDBOX", "eth1", "br-missing"), "bridge 'br-missing' does not exist"),
         (("SANDBOX", "lo", "BRIDGE"), "interface 'lo' exists already"),
-        (("SANDBOX", "a/b", "BRIDGE"), "invalid CNI_IFNAME"),
-        (("SANDBOX", "eth1", "BRIDGE", "--mac", "nonsense"), "invalid 'runtimeConfig.mac'"),
-        (("SANDBOX", "eth1", "BRIDGE", "--trunk", "5000"), "invalid 'trunk'"),
         (("SANDBOX", "eth1", "--from", "no-such-network"), "no network 'no-such-network'"),
     ],
 )
@@ -144,12 +142,45 @@ def test_what_cannot_be_attached_is_told_in_a_line_with_a_remedy_and_nothing_is_
         (("--ip", "10.1.0.2"), "prefix length"),
         (("--ip", "10.1.0.2/24", "--gateway", "10.2.0.1"), "in the network of no --ip"),
         (("--ip", "10.1.0.2/24", "--gateway", "10.1.0.1", "--gateway", "10.1.0.3"), "one for each"),
-        (("--trunk", "ten"), "must be VLANs such as"),
+        (("--trunk", "ten"), "such as 10,20-29"),
         (("--vlan", "4095"), "4095"),
+        (("--trunk", "5000"), "must be VLANs from 0 to 4094"),
+        (("--trunk", "20-10"), "must be VLANs from 0 to 4094"),
+        (("--mac", "nonsense"), "'nonsense'"),
     ],
 )
 def test_a_wrong_option_is_a_mistake_of_usage(cli: Cli, node: Node, words: tuple[str, ...], message: str) -> None:
     assert message in cli.fails("attach", node.sandbox().name, "eth1", node.bridge, *words, code=2)
+
+
+def test_words_that_cannot_be_names_are_mistakes_of_usage(cli: Cli, node: Node) -> None:
+    for ifname in ("a/b", "", "a-name-of-16-byte"):
+        cli.fails("attach", node.sandbox().name, ifname, node.bridge, code=2)
+    assert "must not be empty" in cli.fails("attach", "", "eth1", node.bridge)
+
+
+def test_swapped_words_are_noticed(cli: Cli, node: Node) -> None:
+    said = cli.fails("attach", node.sandbox().name, node.bridge, "eth1")
+    assert f"'{node.bridge}' is one: the order is TARGET IFNAME BRIDGE" in said
+    assert "add-br" not in said
+
+
+def test_a_name_that_is_nearly_right_is_offered(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    assert f"did you mean '{sandbox.name}'?" in cli.fails("attach", f"{sandbox.name[:-1]}x", "eth1", node.bridge)
+
+
+def test_addresses_of_the_command_line_come_before_ipam_which_then_is_never_asked(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    scripted = node.scripted_ipam()
+    path = node.folder / "net.conf"
+    path.write_text(json.dumps(node.config(ipam=scripted.config, ipspoofchk=True, cniVersion="1.0.0")))
+    options = ("--from", str(path), "--cni-path", str(scripted.folder), "--ip", "10.1.0.2/24")
+    cli.run("attach", sandbox.name, "eth1", *options)
+    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+    cli.run("detach", sandbox.name, "eth1")
+    assert scripted.calls == []
+    node.assert_nothing_left()
 
 
 def test_a_second_default_route_is_refused_because_the_kernel_would_not_take_it(cli: Cli, node: Node) -> None:
@@ -238,11 +269,33 @@ def test_reattach_brings_back_a_veth_pair_that_somebody_has_deleted_with_the_add
 ) -> None:
     sandbox = node.sandbox()
     cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", "10.1.0.2/24")
+    mac = sandbox.link("eth1").mac
     (port,) = node.ports()
     node.host.ip("link", "delete", port["name"])
     assert "eth1" in cli.run("reattach", sandbox.name, "eth1").stdout
     assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+    assert sandbox.link("eth1").mac == mac
     cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
+def test_reattach_finishes_when_nobody_reads_and_passes_over_containers_that_are_gone(cli: Cli, node: Node) -> None:
+    sandboxes = [node.sandbox() for _ in range(3)]
+    for number, sandbox in enumerate(sandboxes):
+        cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", f"10.1.0.{number + 2}/24")
+    for port in node.ports():
+        node.host.ip("link", "delete", port["name"])
+    sandboxes[2].delete()
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(cli.command("reattach", "--all"), env=cli.environment, stdout=writer, timeout=60, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    for number, sandbox in enumerate(sandboxes[:2]):
+        assert sandbox.address_texts("eth1") == {f"10.1.0.{number + 2}/24"}
+        cli.run("detach", sandbox.name, "eth1")
+    assert "there is no namespace" in cli.fails("reattach", sandboxes[2].path)
+    cli.run("detach", sandboxes[2].name, "eth1")
     node.assert_nothing_left()
 
 

@@ -84,14 +84,14 @@ class Podman:
 
     def container(self, name: str, *argv: str) -> tuple[str | Path, ...]:
         """The words with which podman runs `argv` in a new container, in the foreground."""
-        return ("run", "--network", self.node.network, *self._options(name), *argv)
+        return ("run", "--rm", "--network", self.node.network, *self._options(name), *argv)
 
     def start(self, name: str, *argv: str) -> str:
         """Runs `argv` in a new container without a network, in the background; returns its id."""
         return self.run("run", "--detach", "--network", "none", *self._options(name), *argv).stdout.strip()
 
     def _options(self, name: str) -> tuple[str | Path, ...]:
-        return ("--rm", "--name", name, "--cgroup-parent", f"/{self._group}", "--rootfs", self._rootfs)
+        return ("--name", name, "--cgroup-parent", f"/{self._group}", "--rootfs", self._rootfs)
 
     def stop(self) -> None:
         """Ends and removes all containers, and the control groups."""

@@ -50,7 +50,7 @@ def assert_attached_and_detached(cli: Cli, node: Node, name: str, container_id: 
     """The container that is called so gets an interface over which a peer reaches it, and loses it again."""
     peer = node.attached(ipam=ipam.static("10.1.0.9/24"))
     cli.run("attach", name, "eth1", node.bridge, "--ip", "10.1.0.2/24")
-    assert peer.sandbox.pings("10.1.0.2")
+    assert peer.sandbox.pings("10.1.0.2"), cli.run("show").stdout
     (port,) = (row for row in node.ports() if row["external_ids"]["contIface"] == "eth1")
     assert port["external_ids"]["contID"] == container_id
     assert port["external_ids"]["contName"] == name
@@ -66,6 +66,22 @@ def test_a_container_of_podman_by_its_name(podman: Podman, node: Node, name: str
     identifier = podman.start(name, *SLEEP)
     podman.start(f"other-{name}", *SLEEP)
     assert_attached_and_detached(cli, node, name, identifier, identifier, identifier[:12])
+
+
+@pytest.mark.parametrize("kind", ["veth", "internal"])
+def test_a_container_that_was_restarted_gets_back_what_it_had(podman: Podman, node: Node, name: str, kind: str) -> None:
+    cli = Cli(node.host, node.openvswitch.remote, *podman.mounts.command(), environment=podman.environment)
+    podman.start(name, *SLEEP)
+    peer = node.attached(ipam=ipam.static("10.1.0.9/24"))
+    cli.run("attach", name, "eth1", node.bridge, "--ip", "10.1.0.2/24", "--type", kind)
+    podman.run("restart", "--time", "0", name)
+    assert not peer.sandbox.pings("10.1.0.2", timeout=1)
+    assert "the container was restarted" in cli.run("reattach", name).stdout
+    assert peer.sandbox.pings("10.1.0.2"), cli.run("show").stdout
+    assert "has lost nothing" in cli.run("reattach", name).stdout
+    cli.run("detach", name, "eth1")
+    peer.delete().silent()
+    assert node.ports() == []
 
 
 def test_a_container_by_docker_s_api(podman: Podman, node: Node, docker: str, name: str) -> None:
@@ -95,7 +111,7 @@ def test_a_pod_by_namespace_and_name(containerd: Containerd, node: Node, name: s
     identifier = containerd.start_pod("kube-system", name)
     peer = node.attached(ipam=ipam.static("10.1.0.9/24"))
     cli.run("attach", f"kube-system/{name}", "eth5", node.bridge, "--ip", "10.1.0.2/24")
-    assert peer.sandbox.pings("10.1.0.2")
+    assert peer.sandbox.pings("10.1.0.2"), cli.run("show").stdout
     (port,) = (row for row in node.ports() if row["external_ids"]["contIface"] == "eth5")
     assert port["external_ids"]["contID"] == identifier
     assert (port["external_ids"]["contPodNamespace"], port["external_ids"]["contPodName"]) == ("kube-system", name)

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from typing import Any
 
 import click
 
 from cni_ovs.plugin.config import lookup
+from cni_ovs.plugin.errors import BRIDGE_NOT_FOUND, CniError
+from cni_ovs.plugin.forms import ifname_problem
+from cni_ovs.plugin.inet import parse_mac
+from cni_ovs.plugin.vlans import HIGHEST
 
-from .. import attaching, kernel, options, targets
+from .. import attaching, database, kernel, options, targets
 from ..configurations import files as configurations
 from ..failure import Failure
-from ..output import print_json
+from ..output import print_json, say
 from ..recorded import Record
 
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
+def _ifname(_: click.Context, __: click.Parameter, value: str) -> str:
+    problem = ifname_problem(value) if value else "it must not be empty"
+    if problem:
+        raise click.BadParameter(f"{value!r}: {problem}")
+    return value
+
+
+def _mac(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            parse_mac(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} {error}") from error
+    return value
+
+
 @click.command(short_help="Give a running container another interface.")
 @click.argument("target", type=options.TargetName())
-@click.argument("ifname")
+@click.argument("ifname", callback=_ifname)
 @click.argument("bridge", type=options.BridgeName(), required=False)
 @click.option(
     "--type",
@@ -35,7 +56,7 @@ _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
     "--gateway", "gateways", multiple=True, metavar="ADDRESS", help="Default route; one for IPv4 and IPv6 each."
 )
 @click.option("--mtu", type=click.IntRange(68, 65535), help="MTU of both ends; the kernel's default without it.")
-@click.option("--mac", help="MAC of the container's end, such as 02:00:00:00:00:0a; a random one without it.")
+@click.option("--mac", metavar="MAC", callback=_mac, help="MAC of the container's end; a random one without it.")
 @click.option("--from", "source", metavar="CONF", help="Network configuration: a file, or the name of a network.")
 @click.option("--cni-path", default=attaching.PLUGIN_FOLDERS, show_default=True, help="Folders of the IPAM plugins.")
 @options.db
@@ -61,21 +82,26 @@ def command(ctx: click.Context, /, target: str, ifname: str, bridge: str | None,
       cni-ovs attach kube-system/dns net1 --from storage
     """
     config = _config(bridge, given)
-    if ctx.get_parameter_source("db") is not click.core.ParameterSource.DEFAULT or "socket_file" not in config:
+    source = ctx.get_parameter_source("db")
+    if source is not click.core.ParameterSource.DEFAULT or "socket_file" not in config:
         config["socket_file"] = given["db"]
     ips, routes = _addresses(given["ips"], given["gateways"])
-    if ips:
-        config.pop("ipam", None)
     container = targets.find(target)
     _refuse_second_default(container, routes)
-    result = attaching.attach(container, ifname, Record(config, ips, routes, given["cni_path"]))
+    try:
+        result = attaching.attach(container, ifname, Record(config, ips, routes, given["cni_path"]))
+    except CniError as error:
+        if error.code == BRIDGE_NOT_FOUND and database.read(config["socket_file"]).bridge(ifname):
+            raise Failure(error.msg, f"{ifname!r} is one: the order is TARGET IFNAME BRIDGE") from error
+        raise
     if given["as_json"]:
         print_json(result)
         return
-    click.echo(f"attached {ifname} of {target} to bridge {config['bridge']}")
+    say(f"attached {ifname} of {target} to bridge {config['bridge']}")
     for line in _described(result):
-        click.echo(f"  {line}")
-    click.echo(f"  to undo: cni-ovs detach {target} {ifname}")
+        say(f"  {line}")
+    elsewhere = f" --db {given['db']}" if source == click.core.ParameterSource.COMMANDLINE else ""
+    say(f"  to undo: cni-ovs detach {target} {ifname}{elsewhere}")
 
 
 def _config(bridge: str | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -90,8 +116,9 @@ def _config(bridge: str | None, given: dict[str, Any]) -> dict[str, Any]:
     wanted = {"bridge": bridge, "interface_type": given["kind"], "trunk": trunk}
     wanted |= {key: given[key] for key in ("vlan", "mtu")}
     config |= {key: value for key, value in wanted.items() if value is not None}
-    if given["mac"] is not None:
-        config["runtimeConfig"] = {**(config.get("runtimeConfig") or {}), "mac": given["mac"]}
+    # One that the kernel chose would not be known when the device is gone (`reattach`).
+    asked = config.get("runtimeConfig") or {}
+    config["runtimeConfig"] = {**asked, "mac": given["mac"] or asked.get("mac") or _random_mac()}
     if "bridge" not in config:
         raise Failure(f"{given['source']} names no bridge", "name one: cni-ovs attach TARGET IFNAME BRIDGE --from CONF")
     return config
@@ -110,15 +137,24 @@ def _read(conf: str) -> dict[str, Any]:
     return ours[0]
 
 
+def _random_mac() -> str:
+    """One that nobody owns: unicast, locally administered (IEEE 802c)."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, *secrets.token_bytes(5)))
+
+
 def _trunk(text: str) -> list[dict[str, int]]:
     """`10,20-29` in the form of the key `trunk`, which the plugin then checks."""
     found = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         try:
-            found.append({"minID": int(first), "maxID": int(last)} if dash else {"id": int(first)})
+            lowest, highest = int(first), int(last if dash else first)
+            if not 0 <= lowest <= highest <= HIGHEST:
+                raise ValueError
         except ValueError:
-            raise click.BadParameter(f"{text!r} must be VLANs such as 10,20-29", param_hint="--trunk") from None
+            what = f"{text!r} must be VLANs from 0 to {HIGHEST}, such as 10,20-29"
+            raise click.BadParameter(what, param_hint="--trunk") from None
+        found.append({"minID": lowest, "maxID": highest} if dash else {"id": lowest})
     return found
 
 

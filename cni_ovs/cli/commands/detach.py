@@ -6,7 +6,7 @@ import click
 
 from .. import attaching, database, options, recorded
 from ..failure import Failure
-from ..output import print_json
+from ..output import print_json, say
 
 
 @click.command(short_help="Detach an interface of a container.")
@@ -19,8 +19,7 @@ from ..output import print_json
 def command(target: str, ifname: str | None, everything: bool, force: bool, db: str, as_json: bool) -> None:
     r"""Detach the interface IFNAME of the container TARGET: port, device, rules and address.
 
-    TARGET is what it is for `cni-ovs attach`; if the container is gone, its name or id is enough. What is gone
-    already is done.
+    TARGET is what it is for `cni-ovs attach`; if the container is gone, its name or id is enough.
 
     What a container runtime has attached is the runtime's to detach: it would go on believing that the interface is
     there. --force does it all the same.
@@ -44,6 +43,6 @@ def command(target: str, ifname: str | None, everything: bool, force: bool, db: 
         attaching.detach(port, recorded.of(bridge, port), db)
         done.append({"ifname": name, "bridge": bridge.name, "port": port.name})
         if not as_json:
-            click.echo(f"detached {name} of {target} from bridge {bridge.name}")
+            say(f"detached {name} of {target} from bridge {bridge.name}")
     if as_json:
         print_json(done)

@@ -10,9 +10,9 @@ from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CniError
 from cni_ovs.plugin.inspection import Inspection
 
-from .. import attaching, database, options, reattaching, recorded
+from .. import attaching, database, options, reattaching, recorded, runtimes
 from ..failure import Failure
-from ..output import print_json
+from ..output import print_json, say
 
 _SECONDS = 5.0
 
@@ -32,8 +32,9 @@ def command(
 
     On a bridge with the userspace datapath (datapath_type=netdev) internal ports and taps are devices of ovs-vswitchd,
     and die with it: after its restart the containers have an interface that leads nowhere. This makes each of them
-    anew, with the MAC, addresses and routes that it had; no IPAM plugin is asked. An attachment that has lost nothing
-    is left as it is. TARGET is what it is for `cni-ovs attach`.
+    anew, with the MAC, addresses and routes that it had; no IPAM plugin is asked. So it does for a container that was
+    restarted, with what `cni-ovs attach` has attached to it. An attachment that has lost nothing is left as it is.
+    TARGET is what it is for `cni-ovs attach`.
 
     \b
     Examples:
@@ -45,6 +46,7 @@ def command(
     _refuse_without_vswitchd(db)
     switch = database.read(db)
     ports = list(switch.attached()) if target is None else attaching.ports_of(switch, target, ifname)
+    running = {container.id: container.netns for container in runtimes.containers().containers}
     done: list[dict[str, Any]] = []
     failed = 0
     for bridge, port in ports:
@@ -54,12 +56,12 @@ def command(
             "bridge": bridge.name,
         }
         try:
-            loss = reattaching.look(bridge, port)
+            loss = reattaching.look(bridge, port, running)
             entry["lost"] = loss.reason
             if loss.reason or force:
                 entry["result"] = None if dry_run else reattaching.reattach(loss, db)
         except (CniError, Failure) as error:
-            failed += 1
+            failed += not (everybody and isinstance(error, reattaching.Gone))
             entry["error"] = error.msg if isinstance(error, CniError) else error.message
             entry["remedy"] = error.details if isinstance(error, CniError) else error.remedy
         done.append(entry)
@@ -92,8 +94,8 @@ def _tell(entry: dict[str, Any], *, dry_run: bool) -> None:
         if entry["remedy"]:
             click.echo(f"  to do: {entry['remedy']}", err=True)
     elif "result" in entry:
-        click.echo(
+        say(
             f"{'would attach' if dry_run else 'attached'} {what} anew" + (f": {entry['lost']}" if entry["lost"] else "")
         )
     else:
-        click.echo(f"{what} has lost nothing")
+        say(f"{what} has lost nothing")
