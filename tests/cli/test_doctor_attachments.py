@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cni_ovs.plugin.attachment import identity, port_name
 from tests.support.doctor import Doctor
-from tests.support.ipam import static
+from tests.support.ipam import ScriptedIpam, static
 from tests.support.node import Node
 from tests.support.processes import wait_for
 
@@ -284,9 +286,12 @@ def test_an_address_that_nobody_has_is_found_and_returned(doctor: Doctor) -> Non
     doctor.is_silent()
 
 
-def test_an_address_that_is_just_being_given_is_no_fault(doctor: Doctor) -> None:
+def test_what_is_just_being_attached_or_removed_is_no_fault(doctor: Doctor, tmp_path: Path) -> None:
+    """An IPAM plugin is slow both times."""
     node = doctor.node
-    scripted = node.scripted_ipam(ADD="sleep 5")
+    signs = {command: tmp_path / f"go-on-with-{command}" for command in ("ADD", "DEL")}
+    waiting = {command: f"while [ ! -e '{sign}' ]; do sleep 0.02; done" for command, sign in signs.items()}
+    scripted = node.scripted_ipam(ADD=f"{waiting['ADD']}; {ScriptedIpam.answer('10.77.0.2/24')}", DEL=waiting["DEL"])
     pod = node.attachment(ipam=scripted.config, cni_path=str(scripted.folder))
     running = pod.start("ADD")
     wait_for("IPAM is called", lambda: "ADD" in scripted.calls)
@@ -296,7 +301,36 @@ def test_an_address_that_is_just_being_given_is_no_fault(doctor: Doctor) -> None
     os.utime(path, (1, 1))
     doctor.is_silent()
     path.unlink()
-    running.wait()
+    signs["ADD"].touch()
+    assert running.wait().exit_code == 0
+    running = pod.start("DEL")
+    wait_for("IPAM is called", lambda: "DEL" in scripted.calls)
+    assert node.leftovers(unreturned=1)
+    doctor.is_silent()
+    signs["DEL"].touch()
+    assert running.wait().exit_code == 0
+
+
+def test_beside_containers_that_come_and_go_it_finds_nothing(doctor: Doctor) -> None:
+    node = doctor.node
+    kinds: list[dict[str, Any]] = [{}, {"interface_type": "internal"}, {"macspoofchk": True}, {"vlan": 5}]
+    pods = [node.attachment(ipam=node.host_local(), **keys) for keys in kinds]
+    is_done = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_done.is_set():
+            for pod in pods:
+                pod.add().ok()
+                pod.delete().silent()
+
+    cycles = threading.Thread(target=come_and_go)
+    cycles.start()
+    try:
+        for _ in range(5):
+            assert doctor.examines()["findings"] == []
+    finally:
+        is_done.set()
+        cycles.join()
 
 
 def test_a_removal_that_is_unfinished_is_found(doctor: Doctor) -> None:

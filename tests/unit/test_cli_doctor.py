@@ -98,6 +98,40 @@ def test_findings_are_told_worst_first() -> None:
     assert [finding.problem.level for finding in worst_first(made)] == [FAULT] * 2 + [WARNING] * 2 + [NOTE] * 2
 
 
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ((["a"], []), []),
+        ((["a", "b"], ["b", "c"]), ["b is broken"]),
+        ((["a"], ["a"]), ["a is broken"]),
+        (([], ["a"]), []),
+    ],
+)
+def test_what_may_pass_is_told_if_it_is_found_twice(looks: tuple[list[str], list[str]], told: list[str]) -> None:
+    """And the second look is at a machine of which nothing is remembered."""
+    machines: list[Machine] = []
+
+    def looks_again(machine: Machine) -> Iterator[Finding]:
+        machines.append(machine)
+        yield from (A_FAULT.found(what=what, words=[], count=len(machines)) for what in looks[len(machines) - 1])
+
+    machine = Machine(probe=True)
+    [outcome] = examine([check(looks_again, may_pass=True)], machine, pause=0.0)
+    assert [finding.message for finding in outcome.findings] == told
+    assert outcome.result == ("fault" if told else "ok")
+    if len(machines) == 2:
+        assert machines[1].probe and machines[1]._known is not machine._known
+
+
+def test_what_is_a_note_is_not_looked_for_again() -> None:
+    def is_blue(machine: Machine) -> Iterator[Finding]:
+        yield A_NOTE.found(what="it")
+
+    start = time.monotonic()
+    [outcome] = examine([check(is_blue, may_pass=True)], Machine(), pause=5)
+    assert outcome.result == "note" and time.monotonic() - start < 1
+
+
 def test_a_target_chooses_the_checks() -> None:
     every = [check(is_well), check(is_well, of_machine=False), check(is_well, of_target=False)]
     assert len(examine(every, Machine())) == 2

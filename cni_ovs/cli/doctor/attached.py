@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cni_ovs.plugin import at_work
 from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.devices import MOVED, VHOST_USER
-from cni_ovs.plugin.forms import tells_attachment
 from cni_ovs.plugin.netlink import Link
 from cni_ovs.plugin.vswitch import USERSPACE
 
@@ -53,8 +51,14 @@ class Attached:
 
     @property
     def where(self) -> dict[str, str]:
-        """What messages say of it."""
-        values = {"port": self.port.name, "ifname": self.ifname, "container": self.container, "netns": self.netns}
+        """What messages say of it, and the row's UUID: a port that is attached anew has the same name."""
+        values = {
+            "uuid": self.port.uuid,
+            "port": self.port.name,
+            "ifname": self.ifname,
+            "container": self.container,
+            "netns": self.netns,
+        }
         return {**values, "bridge": self.bridge.name, "target": self.target}
 
     @property
@@ -83,12 +87,6 @@ class Attached:
     def is_userspace(self) -> bool:
         """Whether its bridge has the userspace datapath."""
         return self.bridge.datapath_type == USERSPACE
-
-    @property
-    def is_at_work(self) -> bool:
-        """Whether an ADD of it is at work just now."""
-        ids = self.port.external_ids
-        return tells_attachment(ids) and at_work.is_add_alive(attachments.name_of(ids))
 
 
 def _is_named(netns: str) -> bool:

@@ -1,11 +1,15 @@
-"""Carrying out the doctor's checks: each on its own, bounded in time, whatever happens in it."""
+"""Carrying out the doctor's checks: each on its own, bounded in time, whatever happens in it.
+
+The doctor reads one thing after the other, while containers come and go and Open vSwitch is at work. So what a check
+finds that may be of a moment is looked for once more, and only what is found twice is told.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..output import plain
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 SECONDS = 10.0  # for one check; the longest that is well reads 4,000 ports, which takes half of it
+PAUSE = 0.5  # seconds between two looks: of what lies between the steps of a DEL, each is over within some milliseconds
 ORDER = (FAULT, FAILED, WARNING, NOTE, SKIPPED, OK)
 
 
@@ -29,6 +34,7 @@ class Check:
         problems: what it can find.
         of_machine: whether it is made without a TARGET.
         of_target: whether it is made with one.
+        may_pass: whether what it finds may be so for a moment only, while somebody attaches or removes something.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Check:
     problems: tuple[Problem, ...]
     of_machine: bool = True
     of_target: bool = True
+    may_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,20 @@ class _Work:
     error: BaseException | None = None
 
 
-def examine(checks: Iterable[Check], machine: Machine, seconds: float = SECONDS) -> list[Outcome]:
+def examine(checks: Iterable[Check], machine: Machine, seconds: float = SECONDS, pause: float = PAUSE) -> list[Outcome]:
     """Make all checks that fit (with or without a target), one after the other; never raises.
 
     Each has a thread of its own: one that hangs is left behind, and so is the network namespace that it may be in.
     """
     wanted = [check for check in checks if (check.of_target if machine.target else check.of_machine)]
-    return [_make(check, machine, seconds) for check in wanted]
+    outcomes = [_make(check, machine, seconds) for check in wanted]
+    doubtful = [outcome for outcome in outcomes if outcome.check.may_pass and _is_bad(outcome)]
+    if not doubtful:
+        return outcomes
+    time.sleep(pause)
+    later = machine.later()
+    sure = {outcome.check.name: _confirmed(outcome, _make(outcome.check, later, seconds)) for outcome in doubtful}
+    return [sure.get(outcome.check.name, outcome) for outcome in outcomes]
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
@@ -106,6 +120,18 @@ def _make(check: Check, machine: Machine, seconds: float) -> Outcome:
         reason = plain(f"{type(work.error).__name__}: {work.error}", 300)
         return Outcome(check, FAILED, reason, findings, took)
     return Outcome(check, _result(findings), "", findings, took)
+
+
+def _is_bad(outcome: Outcome) -> bool:
+    return any(finding.problem.level != NOTE for finding in outcome.findings)
+
+
+def _confirmed(first: Outcome, second: Outcome) -> Outcome:
+    """The second look at something, with what the first one has found too."""
+    known = [finding.identity for finding in first.findings]
+    findings = [finding for finding in second.findings if finding.identity in known]
+    result = second.result if second.result in (SKIPPED, FAILED) else _result(findings)
+    return replace(second, findings=findings, result=result, seconds=first.seconds + second.seconds)
 
 
 def _look(check: Check, machine: Machine, work: _Work) -> None:

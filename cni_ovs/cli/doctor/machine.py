@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cni_ovs.plugin import at_work
+from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.config import DEFAULT_SOCKET
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CniError
@@ -73,6 +75,10 @@ class Machine:
         if isinstance(value, Skip):
             raise Skip(str(value)) from value.__cause__
         return value  # type: ignore[no-any-return] # it is what `make` has returned
+
+    def later(self) -> Machine:
+        """The same machine, of which nothing is known yet."""
+        return replace(self, _known={})
 
     # Open vSwitch
 
@@ -198,12 +204,16 @@ class Machine:
         finally:
             namespace.close()
 
-    def is_still(self, attached: Attached) -> bool:
-        """Whether a port is there now as it was, and nobody is at work on it: DEL or ADD may have been faster."""
-        if attached.is_at_work:
+    def is_at_work(self, recorded: dict[str, str]) -> bool:
+        """Whether an attachment, which external_ids tell of, is just being made or removed."""
+        if not tells_attachment(recorded):
             return False
-        now = self._once("Open vSwitch's database, read again", self.read)
-        return any(port.uuid == attached.port.uuid for _, port in now.attached())
+        return at_work.is_add_alive(attachments.name_of(recorded)) or recorded["contID"] in self._leaving
+
+    @property
+    def _leaving(self) -> frozenset[str]:
+        """The containers of which a plugin removes something now: DEL puts up no sign as ADD does."""
+        return self._once("processes", _with_del)
 
     @property
     def host_links(self) -> dict[str, Link]:
@@ -250,6 +260,20 @@ def identity_of(path: str) -> tuple[int, int] | None:
 def stopped(processes: list[int]) -> list[int]:
     """Those of these processes that are stopped (SIGSTOP, or a debugger)."""
     return [process for process in processes if _stat(process)[1] in ("T", "t")]
+
+
+def _with_del() -> frozenset[str]:
+    """The containers of all plugins that a DEL, or garbage collection, has called: IPAM plugins among them."""
+    found: set[str] = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = path.read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if b"CNI_COMMAND=DEL" in variables:
+            ids = (variable.partition(b"=")[2] for variable in variables if variable.startswith(b"CNI_CONTAINERID="))
+            found.update(container_id.decode(errors="replace") for container_id in ids)
+    return frozenset(found)
 
 
 def _stat(process: int) -> tuple[str, str]:

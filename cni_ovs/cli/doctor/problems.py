@@ -22,6 +22,8 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # What several words, or none, stand for in the documentation. The … is for --db.
 _WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "db": "", "numbers": "VLANS"}
 
+_WORDING = ("error", "reason")  # values that are texts of other programs
+
 Value = str | int | list[str]
 
 
@@ -46,6 +48,12 @@ class Finding:
     remedy: str
     command: str
     about: dict[str, str | int] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> tuple[str, dict[str, str]]:
+        """What is the same when it is found once more: not a number, nor what others say of it in their own words."""
+        kept = {key: value for key, value in self.about.items() if isinstance(value, str) and key not in _WORDING}
+        return self.problem.name, kept
 
 
 @dataclass(frozen=True)

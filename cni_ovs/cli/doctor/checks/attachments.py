@@ -102,7 +102,7 @@ RULES_GONE = Problem(
 def stale(machine: Machine) -> Iterator[Finding]:
     """Every port has a container."""
     for attached in machine.attached:
-        if attached.is_gone and machine.is_still(attached):
+        if attached.is_gone and not machine.is_at_work(attached.port.external_ids):
             yield PORT_STALE.found(vsctl=machine.vsctl, **attached.where)
 
 
@@ -110,7 +110,7 @@ def devices(machine: Machine) -> Iterator[Finding]:
     """Every port's device is in its container, alive and up."""
     for attached in machine.attached:
         problem = _device_problem(machine, attached)
-        if problem is not None and machine.is_still(attached):
+        if problem is not None and not machine.is_at_work(attached.port.external_ids):
             yield problem.found(db=machine.cni_ovs, **attached.where)
 
 
@@ -127,7 +127,7 @@ def ports(machine: Machine) -> Iterator[Finding]:
         values = {"error": error, "bridge": bridge.name, "port": port.name}
         one = ours.get(port.uuid)
         if one is not None:
-            if not one.is_gone and _device_problem(machine, one) is None and machine.is_still(one):
+            if not one.is_gone and _device_problem(machine, one) is None and not machine.is_at_work(port.external_ids):
                 yield PORT_REFUSED.found(db=machine.cni_ovs, **{**one.where, **values})
         elif not port.is_ours and (machine.target is None or bridge.name in bridges):
             is_vital = bridge.name in bridges and _is_only_uplink(machine, bridge, port)
@@ -147,7 +147,7 @@ def offload(machine: Machine) -> Iterator[Finding]:
             is_on = has_transmit_checksum_offload(attached.netns, attached.ifname)
         except (CniError, OSError):  # it has just gone
             continue
-        if is_on:
+        if is_on and not machine.is_at_work(attached.port.external_ids):
             yield OFFLOAD_ON.found(**attached.where)
 
 
@@ -167,7 +167,7 @@ def spoofing_rules(machine: Machine) -> Iterator[Finding]:
         cookie = spoofing.cookie(name_of(attached.port.external_ids))
         # A device that has its own problem gets its rules when that is mended.
         is_gone = cookie not in cookies[bridge] and _device_problem(machine, attached) is None
-        if is_gone and machine.is_still(attached):
+        if is_gone and not machine.is_at_work(attached.port.external_ids):
             yield RULES_GONE.found(db=machine.cni_ovs, **attached.where)
 
 
@@ -219,14 +219,21 @@ def _cookies(machine: Machine, bridge: str) -> set[int]:
 
 
 CHECKS = (
-    Check("ports_stale", "ports whose containers are gone", stale, (PORT_STALE,)),
+    Check("ports_stale", "ports whose containers are gone", stale, (PORT_STALE,), may_pass=True),
     Check(
         "devices",
         "interfaces in containers",
         devices,
         (DEVICE_LOST, DEVICE_DEAD, DEVICE_DOWN, HOST_END_DOWN),
+        may_pass=True,
     ),
-    Check("ports", "ports that ovs-vswitchd has refused", ports, (PORT_REFUSED, UPLINK_REFUSED, OTHER_PORT_REFUSED)),
-    Check("offload", "transmit checksum offload in containers", offload, (OFFLOAD_ON,)),
-    Check("spoofing_rules", "OpenFlow rules that check addresses", spoofing_rules, (RULES_GONE,)),
+    Check(
+        "ports",
+        "ports that ovs-vswitchd has refused",
+        ports,
+        (PORT_REFUSED, UPLINK_REFUSED, OTHER_PORT_REFUSED),
+        may_pass=True,
+    ),
+    Check("offload", "transmit checksum offload in containers", offload, (OFFLOAD_ON,), may_pass=True),
+    Check("spoofing_rules", "OpenFlow rules that check addresses", spoofing_rules, (RULES_GONE,), may_pass=True),
 )

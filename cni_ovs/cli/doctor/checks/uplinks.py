@@ -181,7 +181,8 @@ CHECKS = (
         "uplinks of bridges with attachments",
         uplinks,
         (NO_UPLINK, UPLINK_DOWN, UPLINK_NO_CARRIER, BOND_DEGRADED),
+        may_pass=True,
     ),
-    Check("mtu", "MTU of containers and of their way out", mtu, (MTU_TOO_LARGE, MTU_USERSPACE)),
+    Check("mtu", "MTU of containers and of their way out", mtu, (MTU_TOO_LARGE, MTU_USERSPACE), may_pass=True),
     Check("vlans", "VLANs that uplinks have to carry", vlans, (VLAN_NOT_CARRIED, VLAN_OF_ACCESS_UPLINK)),
 )
