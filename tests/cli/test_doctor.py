@@ -187,15 +187,42 @@ def test_it_tells_that_ovs_vswitchd_has_not_made_a_bridge(doctor: Doctor) -> Non
         bridge.delete_bridges(["br-odd"])
 
 
-def test_it_tells_that_a_bridge_has_no_rules_and_how_to_let_it_switch(doctor: Doctor) -> None:
+@pytest.mark.parametrize("protocols", ["", "OpenFlow10", "OpenFlow13"])
+def test_it_tells_that_a_bridge_has_no_rules_and_how_to_let_it_switch(doctor: Doctor, protocols: str) -> None:
     node = doctor.node
     node.attached()
-    management = node.openvswitch.folder / f"{node.bridge}.mgmt"
-    node.host.run("ovs-ofctl", "del-flows", f"unix:{management}")
+    if protocols:
+        node.openvswitch.vsctl("set", "bridge", node.bridge, f"protocols={protocols}")
+    management = f"unix:{node.openvswitch.folder}/{node.bridge}.mgmt"
+    node.host.run("ovs-ofctl", "-O", "OpenFlow10,OpenFlow13", "del-flows", management)
     finding = doctor.finds("bridge_drops", code=4)
-    assert finding["command"] == f"ovs-ofctl add-flow unix:{management} actions=NORMAL"
+    assert finding["command"].endswith(f" add-flow {management} actions=NORMAL")
     doctor.type_in(finding)
     doctor.is_silent()
+
+
+def test_it_tells_whose_rules_a_bridge_waits_for(doctor: Doctor) -> None:
+    """Adding a rule by hand would be wrong there."""
+    node = doctor.node
+    node.attached()
+    controller = "tcp:127.0.0.1:6653"
+    vsctl = node.openvswitch.vsctl
+    vsctl("set-fail-mode", node.bridge, "secure", "--", "set-controller", node.bridge, controller)
+    finding = doctor.finds("controller_silent", code=4)
+    assert controller in finding["message"] and finding["command"] == ""
+    vsctl("del-controller", node.bridge)
+    vsctl(
+        "set",
+        "Open_vSwitch",
+        ".",
+        "external_ids:ovn-remote=tcp:192.0.2.9:6642",
+        f"external_ids:ovn-bridge={node.bridge}",
+    )
+    try:
+        assert "ovn-controller has given" in doctor.finds("controller_silent", code=4)["message"]
+    finally:
+        for key in ("ovn-remote", "ovn-bridge"):
+            vsctl("remove", "Open_vSwitch", ".", "external_ids", key)
 
 
 def faults(doctor: Doctor) -> None:

@@ -20,7 +20,7 @@ _LONGEST_COMMAND = 1000
 _LONGEST_TOLD = 4096  # of a value for programs: a path
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # What several words, or none, stand for in the documentation. The … is for --db.
-_WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "db": "", "numbers": "VLANS"}
+_WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "db": "", "numbers": "VLANS", "version": ""}
 
 _WORDING = ("error", "reason")  # values that are texts of other programs
 
@@ -92,7 +92,8 @@ class Problem:
         def shown(text: str) -> str:
             return _PLACEHOLDER.sub(lambda found: _WORDS.get(found[1], found[1].upper()), text).strip()
 
-        to_do = [shown(self.remedy), f"`{shown(self.command)}`" if self.command else ""]
+        command = " ".join(shown(self.command).split())
+        to_do = [shown(self.remedy), f"`{command}`" if command else ""]
         return self.level, shown(self.message), self.cause, " ".join(filter(None, to_do))
 
 

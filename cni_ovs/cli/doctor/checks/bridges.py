@@ -10,7 +10,7 @@ from pathlib import Path
 from cni_ovs.plugin.config import DEFAULT_SOCKET
 from cni_ovs.plugin.vswitch import USERSPACE
 
-from ...database import Bridge
+from ...database import Bridge, OpenVSwitch
 from ..configuration_files import string
 from ..examination import Check
 from ..machine import Machine
@@ -18,6 +18,8 @@ from ..problems import FAULT, Finding, Problem, Skip
 
 _SECONDS = 1.0  # for one bridge's answer
 _MODULE = Path("/sys/module/openvswitch")
+# Of OpenFlow, as ovs-ofctl tells of it and as it is told it. A bridge may be limited to some (`protocols`).
+_VERSIONS = {f"OF1.{number}": f"OpenFlow1{number}" for number in range(6)}
 
 BRIDGE_MISSING = Problem(
     "bridge_missing",
@@ -45,9 +47,16 @@ BRIDGE_DROPS = Problem(
     "bridge_drops",
     FAULT,
     "bridge {bridge} has no OpenFlow rules, so it drops every packet",
-    "somebody removed them, or fail_mode is secure and no controller has given any",
-    "start its controller, or, if it has none, let it switch:",
-    "ovs-ofctl add-flow {switch} actions=NORMAL",
+    "somebody removed them, or fail_mode is secure, and it has no controller that gives any",
+    "let it switch:",
+    "ovs-ofctl {version} add-flow {switch} actions=NORMAL",
+)
+CONTROLLER_SILENT = Problem(
+    "controller_silent",
+    FAULT,
+    "bridge {bridge} drops every packet: {controller} has given it no OpenFlow rules",
+    "fail_mode is secure, and the controller (of OVN: ovn-controller) is not running, or cannot be reached",
+    "see that {controller} runs and is connected",
 )
 
 
@@ -90,10 +99,22 @@ def rules(machine: Machine) -> Iterator[Finding]:
     if not machine.address.startswith("unix:") or shutil.which("ovs-ofctl") is None:
         raise Skip("there is no ovs-ofctl here, or Open vSwitch is on another machine")
     for bridge in bridges.values():
-        if _count_rules(machine, bridge) == 0:
-            is_usual = machine.address == DEFAULT_SOCKET
-            switch = bridge.name if is_usual else _management(machine, bridge)
-            yield BRIDGE_DROPS.found(bridge=bridge.name, switch=switch)
+        count, version = _rules(machine, bridge)
+        controller = _controller(machine.open_vswitch, bridge)
+        if count == 0 and controller:
+            yield CONTROLLER_SILENT.found(bridge=bridge.name, controller=controller)
+        elif count == 0:
+            switch = bridge.name if machine.address == DEFAULT_SOCKET else _management(machine, bridge)
+            words = [] if version == "OpenFlow10" else ["-O", version]
+            yield BRIDGE_DROPS.found(bridge=bridge.name, switch=switch, version=words)
+
+
+def _controller(open_vswitch: OpenVSwitch, bridge: Bridge) -> str:
+    """Who gives a bridge its rules; "" for nobody."""
+    if bridge.controllers:
+        return f"controller {', '.join(bridge.controllers)}"
+    ids = open_vswitch.external_ids  # of OVN: see ovn-controller(8)
+    return "ovn-controller" if "ovn-remote" in ids and ids.get("ovn-bridge", "br-int") == bridge.name else ""
 
 
 def _management(machine: Machine, bridge: Bridge) -> str:
@@ -101,16 +122,17 @@ def _management(machine: Machine, bridge: Bridge) -> str:
     return f"unix:{machine.folder / bridge.name}.mgmt"
 
 
-def _count_rules(machine: Machine, bridge: Bridge) -> int | None:
-    """How many OpenFlow rules a bridge has; None if that is not to be known."""
-    command = ["ovs-ofctl", "-O", "OpenFlow10,OpenFlow13", "dump-aggregate", _management(machine, bridge)]
+def _rules(machine: Machine, bridge: Bridge) -> tuple[int | None, str]:
+    """How many OpenFlow rules a bridge has, None if that is not to be known; and the version that it speaks."""
+    command = ["ovs-ofctl", "-O", ",".join(_VERSIONS.values()), "dump-aggregate", _management(machine, bridge)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    _, _, count = done.stdout.partition("flow_count=")
+        return None, ""
+    answer, _, count = done.stdout.partition("flow_count=")
     digits = count.split()[0] if count.split() else ""
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else None
+    version = next((name for number, name in _VERSIONS.items() if f"({number})" in answer), "OpenFlow10")
+    return (int(digits) if digits.isdecimal() and len(digits) < 10 else None), version
 
 
 CHECKS = (
@@ -128,5 +150,11 @@ CHECKS = (
         (KERNEL_MODULE_MISSING, BRIDGE_NOT_MADE),
         may_pass=True,
     ),
-    Check("bridge_rules", "OpenFlow rules of bridges with attachments", rules, (BRIDGE_DROPS,), may_pass=True),
+    Check(
+        "bridge_rules",
+        "OpenFlow rules of bridges with attachments",
+        rules,
+        (BRIDGE_DROPS, CONTROLLER_SILENT),
+        may_pass=True,
+    ),
 )
