@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import threading
 import time
 from pathlib import Path
@@ -201,6 +202,36 @@ def test_a_bond_of_which_a_part_is_down_is_found(doctor: Doctor) -> None:
     node.openvswitch.vsctl("add-bond-iface", f"bond{doctor.uplink}", "spare0")
     node.host.ip("link", "set", "spare0", "down")
     assert "works without spare0" in doctor.finds("bond_degraded", code=3)["message"]
+
+
+def test_what_others_have_attached_is_no_uplink_and_is_told_when_it_is_gone(doctor: Doctor) -> None:
+    """As ovs-docker, and programs that attach virtual machines, do it; the container is stopped, and then removed."""
+    node = doctor.node
+    node.attached()
+    for ids in (("container_id=abc", "container_iface=eth1"), ("iface-id=vm-7",)):
+        other, name = node.sandbox(), f"fo{secrets.token_hex(3)}"
+        node.device(name)
+        node.host.ip("link", "add", name, "up", "type", "veth", "peer", "name", "eth1", "netns", other.name)
+        told = [f"external_ids:{pair}" for pair in ids]
+        node.openvswitch.vsctl("add-port", node.bridge, name, "--", "set", "interface", name, *told)
+        doctor.is_silent()
+        other.delete()
+        node.wait_until_noticed(name)
+        finding = doctor.finds("other_port_refused", code=3)
+        assert f"port {name} of bridge {node.bridge}: its interface is gone" in finding["message"]
+        doctor.type_in(finding)
+        doctor.is_silent()
+
+
+def test_one_of_several_uplinks_that_is_down_is_no_fault(doctor: Doctor) -> None:
+    node = doctor.node
+    node.attached()
+    node.openvswitch.vsctl("add-port", node.bridge, doctor.other_end)
+    spare = f"sp{secrets.token_hex(3)}"
+    node.device(spare)
+    node.host.ip("link", "add", spare, "type", "veth", "peer", "name", f"{spare}p")
+    node.openvswitch.vsctl("add-port", node.bridge, spare)
+    assert f"{spare}, one of several" in doctor.finds("uplink_one_of_several", code=3)["message"]
 
 
 def test_an_uplink_that_is_not_there_is_found_and_removed(doctor: Doctor) -> None:

@@ -13,6 +13,7 @@ from cni_ovs.plugin.vlans import effective_mode
 
 from .. import kernel
 from ..database import Bridge, Interface, OpenVSwitch, Port
+from ..topology.model import attachment_of
 
 # What a tunnel adds to a packet, its inner Ethernet header included: over IPv4, which IPv6 exceeds by _IPV6_MORE.
 # Geneve with eight bytes of options, as OVN has.
@@ -20,6 +21,7 @@ _OVERHEAD = {"vxlan": 50, "geneve": 58, "gre": 42, "ip6gre": 42}
 _IPV6_MORE = 20
 _TUNNELS = (*_OVERHEAD, "stt", "erspan", "ip6erspan", "lisp", "gtpu", "bareudp", "srv6")
 PATCH, TUNNEL, DEVICE = "patch", "tunnel", "device"
+SYSTEM = ("", "system")  # types of interfaces that are devices of the kernel
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ def all_uplinks(bridge: Bridge, open_vswitch: OpenVSwitch, host_links: dict[str,
                     waiting.append(other)
 
 
+def is_gone(interface: Interface, host_links: dict[str, Link]) -> bool:
+    """Whether the kernel's device of an interface is not there any more; ovs-vswitchd calls that no error."""
+    return interface.type in SYSTEM and interface.ifindex == 0 and interface.name not in host_links
+
+
 def mtu(uplink: Uplink, host_links: dict[str, Link]) -> int | None:
     """The largest packet that an uplink passes, in bytes; None if that is not known."""
     of_interfaces = (_mtu(interface, uplink.kind, host_links) for interface in uplink.port.interfaces)
@@ -79,15 +86,15 @@ def carried(port: Port) -> set[int] | None:
 
 
 def _kind(bridge: Bridge, port: Port, host_links: dict[str, Link]) -> str | None:
-    """None for what is no uplink: attachments, virtual machines, interfaces of the host."""
+    """None for what is no uplink: attachments of anybody, virtual machines, interfaces of the host."""
     interface = port.interface
-    if interface is None or port.is_ours or port.is_of_ovs_cni or port.name == bridge.name:
+    if interface is None or attachment_of(port) is not None or port.name == bridge.name:
         return None
     if interface.type == PATCH:
         return PATCH
     if interface.type in _TUNNELS:
         return TUNNEL
-    if interface.type in ("", "system"):
+    if interface.type in SYSTEM:
         link = host_links.get(interface.name)
         return None if link is not None and link.kind == "tun" else DEVICE
     return DEVICE if interface.type in ("dpdk", "afxdp", "afxdp-nonpmd") else None

@@ -62,7 +62,7 @@ HOST_END_DOWN = Problem(
 PORT_REFUSED = Problem(
     "port_refused",
     FAULT,
-    "ovs-vswitchd has refused {port}, the port of {ifname} in {container}: {error}",
+    "ovs-vswitchd does not use {port}, the port of {ifname} in {container}: {error}",
     "the words behind the colon are its own",
     "mend what it says, or attach it anew:",
     _REATTACH_ANYHOW,
@@ -70,15 +70,15 @@ PORT_REFUSED = Problem(
 OTHER_PORT_REFUSED = Problem(
     "other_port_refused",
     WARNING,
-    "ovs-vswitchd has refused port {port} of bridge {bridge}: {error}",
-    "its interface does not exist on this host, say, or has another name now",
+    "ovs-vswitchd does not use port {port} of bridge {bridge}: {error}",
+    "a container or virtual machine has ended and its port is left, say, or an interface has another name now",
     "correct it; if it is not needed any more:",
     "{vsctl} del-port {bridge} {port}",
 )
 UPLINK_REFUSED = Problem(
     "uplink_refused",
     FAULT,
-    "ovs-vswitchd has refused {port}, the only uplink of bridge {bridge}: {error}",
+    "ovs-vswitchd does not use {port}, the only uplink of bridge {bridge}: {error}",
     "the interface does not exist on this host, or has another name now",
     "make the interface, or give the bridge the one that is meant (ovs-vsctl add-port), and remove this:",
     "{vsctl} del-port {bridge} {port}",
@@ -121,11 +121,17 @@ def ports(machine: Machine) -> Iterator[Finding]:
     ours = {one.port.uuid: one for one in attached}
     bridges = {one.bridge.name for one in attached}
     for bridge, port in machine.open_vswitch.ports():
+        one = ours.get(port.uuid)
         error = _error(port)
+        if (
+            not error
+            and one is None
+            and any(paths.is_gone(interface, machine.host_links) for interface in port.interfaces)
+        ):
+            error = "its interface is gone"
         if not error:
             continue
         values = {"error": error, "bridge": bridge.name, "port": port.name}
-        one = ours.get(port.uuid)
         if one is not None:
             if not one.is_gone and _device_problem(machine, one) is None and not machine.is_at_work(port.external_ids):
                 yield PORT_REFUSED.found(db=machine.cni_ovs, **{**one.where, **values})

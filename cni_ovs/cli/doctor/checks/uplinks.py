@@ -16,6 +16,7 @@ from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 
 _USERSPACE_MTU = 1500
 _SHOWN = 8  # VLANs in a message
+_DOWN, _NO_CARRIER = "is down", "has no carrier"
 
 NO_UPLINK = Problem(
     "no_uplink",
@@ -37,6 +38,13 @@ UPLINK_NO_CARRIER = Problem(
     "uplink {uplink} of bridge {bridge} has no carrier",
     "cable, switch port, or the other end of a virtual link",
     "see to its cable and to the switch at its other end",
+)
+UPLINK_ONE_OF_SEVERAL = Problem(
+    "uplink_one_of_several",
+    WARNING,
+    "{uplink}, one of several uplinks of bridge {bridge}, {state}",
+    "a cable, a switch port, or somebody set it down; or a container is behind it, in which its interface is down",
+    "see to it (ip link set {uplink} up, its cable); or remove it from the bridge, if nothing needs it",
 )
 BOND_DEGRADED = Problem(
     "bond_degraded",
@@ -80,15 +88,16 @@ VLAN_OF_ACCESS_UPLINK = Problem(
 
 def uplinks(machine: Machine) -> Iterator[Finding]:
     """Every bridge with attachments has an uplink, and it is up."""
-    down: set[str] = set()
+    seen: set[str] = set()
     for bridge in _bridges(machine):
         found = list(paths.all_uplinks(bridge, machine.open_vswitch, machine.host_links))
         if not found and not paths.uplinks(bridge, machine.host_links) and not _reaches_host(machine, bridge):
             yield NO_UPLINK.found(bridge=bridge.name)
         for uplink in found:
-            if uplink.kind == DEVICE and uplink.port.name not in down:
-                down.add(uplink.port.name)
-                yield from _state(machine, uplink)
+            if uplink.kind == DEVICE and uplink.port.name not in seen:
+                seen.add(uplink.port.name)
+                others = [other for other in found if other.kind == DEVICE and other.bridge is uplink.bridge]
+                yield from _bad(machine, uplink, [other for other in others if other is not uplink])
 
 
 def mtu(machine: Machine) -> Iterator[Finding]:
@@ -140,22 +149,35 @@ def _reaches_host(machine: Machine, bridge: Bridge) -> bool:
     return any(machine.host_links[name].up for name in names if name in machine.host_links)
 
 
-def _state(machine: Machine, uplink: Uplink) -> Iterator[Finding]:
-    states: dict[str, str] = {}
+def _bad(machine: Machine, uplink: Uplink, others: list[Uplink]) -> Iterator[Finding]:
+    """What is wrong with an uplink; `others` are those of the same bridge."""
+    states = _states(machine, uplink)
+    bad = {name: state for name, state in states.items() if state}
+    where = {"bridge": uplink.bridge.name}
+    if bad and len(bad) < len(states):
+        yield BOND_DEGRADED.found(uplink=uplink.port.name, down=", ".join(bad), **where)
+    elif bad and any("" in _states(machine, other).values() for other in others):
+        for name, state in bad.items():
+            yield UPLINK_ONE_OF_SEVERAL.found(uplink=name, state=state, **where)
+    else:
+        for name, state in bad.items():
+            yield (UPLINK_DOWN if state == _DOWN else UPLINK_NO_CARRIER).found(uplink=name, **where)
+
+
+def _states(machine: Machine, uplink: Uplink) -> dict[str, str]:
+    """What is wrong with each interface of an uplink, "" for nothing; without those that are not there.
+
+    That one is not there is told by the check of ports.
+    """
+    states = {}
     for interface in uplink.port.interfaces:
         link = machine.host_links.get(interface.name)
-        if link is None and interface.admin_state is None:
-            continue  # there is none: that is another check's business
+        if paths.is_gone(interface, machine.host_links) or (link is None and interface.admin_state is None):
+            continue
         up = interface.admin_state == "up" if link is None else link.up
         carrier = interface.link_state == "up" if link is None else link.carrier
-        states[interface.name] = "" if up and carrier else "no carrier" if up else "down"
-    bad = [name for name, state in states.items() if state]
-    values = {"bridge": uplink.bridge.name}
-    if bad and len(bad) < len(states):
-        yield BOND_DEGRADED.found(uplink=uplink.port.name, down=", ".join(bad), **values)
-        return
-    for name in bad:
-        yield (UPLINK_DOWN if states[name] == "down" else UPLINK_NO_CARRIER).found(uplink=name, **values)
+        states[interface.name] = "" if up and carrier else _NO_CARRIER if up else _DOWN
+    return states
 
 
 def _not_carried(attached: Attached, uplink: Uplink) -> set[int]:
@@ -180,7 +202,7 @@ CHECKS = (
         "uplinks",
         "uplinks of bridges with attachments",
         uplinks,
-        (NO_UPLINK, UPLINK_DOWN, UPLINK_NO_CARRIER, BOND_DEGRADED),
+        (NO_UPLINK, UPLINK_DOWN, UPLINK_NO_CARRIER, UPLINK_ONE_OF_SEVERAL, BOND_DEGRADED),
         may_pass=True,
     ),
     Check("mtu", "MTU of containers and of their way out", mtu, (MTU_TOO_LARGE, MTU_USERSPACE), may_pass=True),
