@@ -40,7 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--datapath", choices=["userspace", "kernel"], default="userspace", help="of the bridges")
     parser.addoption("--whole", action="store_true", help="not only a part of what would take hours")
     parser.addoption("--soak", type=float, default=0, metavar="MINUTES", help="how long tests/fault/test_soak.py lasts")
-    parser.addoption("--write-docs", action="store_true", help="write docs/faults.md instead of comparing with it")
+    parser.addoption(
+        "--write-docs", action="store_true", help="write docs/faults.md and docs/doctor.md instead of comparing"
+    )
     parser.addoption("--contract-table", action="store_true", help="print which tests prove which contract point")
 
 

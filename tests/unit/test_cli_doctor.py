@@ -19,8 +19,8 @@ from cni_ovs.cli.doctor.examination import Check, examine, exit_code, worst_firs
 from cni_ovs.cli.doctor.machine import Machine
 from cni_ovs.cli.doctor.problems import FAULT, NOTE, WARNING, Finding, Problem, Skip
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/command.md"
-TABLE = re.compile(r"^\| problem \| level \|.*?(?=^$|\Z)", re.MULTILINE | re.DOTALL)
+PAGE = Path(__file__).resolve().parents[2] / "docs/doctor.md"
+LIST = re.compile(r"^## .*\Z", re.MULTILINE | re.DOTALL)  # of problems, by check, behind the introduction
 
 A_FAULT = Problem("a_fault", FAULT, "{what} is broken", "it was dropped", "mend it:", "mend {what} {words}")
 A_WARNING = Problem("a_warning", WARNING, "{what} creaks", "it is old", "oil it")
@@ -184,12 +184,19 @@ def test_every_problem_is_that_of_one_check_and_says_what_to_do() -> None:
     assert all(problem.level in problems.LEVELS and problem.cause for problem in registered())
 
 
+def described(check: Check) -> str:
+    """What the page says of a check, and of what it can find."""
+    text = f"## `{check.name}`: {check.about}\n"
+    for problem in check.problems:
+        level, message, cause, to_do = problem.documented()
+        text += f"\n**`{problem.name}`**, {level}: {message}\n\n- why: {cause}\n- to do: {to_do}\n"
+    return text
+
+
 def test_the_documentation_has_every_problem(request: pytest.FixtureRequest) -> None:
     """With --write-docs it is written."""
-    rows = ["| problem | level | message | cause | what to do |", "| --- | --- | --- | --- | --- |"]
-    rows += [f"| {' | '.join((f'`{problem.name}`', *problem.documented()))} |" for problem in registered()]
-    table, page = "\n".join(rows) + "\n", PAGE.read_text()
+    found, page = "\n".join(map(described, checks.CHECKS)), PAGE.read_text()
     if request.config.getoption("--write-docs"):
-        page = TABLE.sub(lambda _: table, page) if TABLE.search(page) else page + table
+        page = LIST.sub("", page).rstrip() + "\n\n" + found
         PAGE.write_text(page)
-    assert table in page, "run this test with --write-docs"
+    assert page.endswith(f"\n\n{found}"), "run this test with --write-docs"

@@ -1,6 +1,7 @@
 """What the doctor can find: kinds of problems, each declared once, and findings, which are problems with their values.
 
-A Problem is a constant beside the check that finds it. docs/command.md has a table of them all, which a test compares.
+A Problem is a constant beside the check that finds it. docs/doctor.md has them all: a test
+compares it, and writes it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Problem:
         return Finding(self, message, remedy, _command(self.command, values), told)
 
     def documented(self) -> tuple[str, str, str, str]:
-        """Level, message, cause and what to do, as cells of the table in docs/command.md."""
+        """Level, message, cause and what to do, as docs/doctor.md has them."""
 
         def shown(text: str) -> str:
             return _PLACEHOLDER.sub(lambda found: _WORDS.get(found[1], found[1].upper()), text).strip()
