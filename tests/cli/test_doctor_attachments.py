@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cni_ovs.plugin.attachment import identity, port_name
+from tests.runtime.machine import PrivateMounts
 from tests.support.doctor import Doctor
 from tests.support.ipam import ScriptedIpam, static
+from tests.support.namespace import Namespace
 from tests.support.node import Node
 from tests.support.processes import wait_for
 
@@ -31,6 +35,20 @@ def private_doctor(private_node: Node, tmp_path: Path) -> Doctor:
     return Doctor(private_node, tmp_path)
 
 
+@pytest.fixture
+def mounts() -> Iterator[PrivateMounts]:
+    made = PrivateMounts("/var/lib")
+    yield made
+    made.close()
+
+
+def sleeping(sandbox: Namespace) -> subprocess.Popen[str]:
+    """A process in a container."""
+    process = sandbox.start("sleep", "60")
+    wait_for("it is in there", lambda: process.pid in sandbox.processes())
+    return process
+
+
 # Ports and devices
 
 
@@ -39,9 +57,23 @@ def test_a_port_whose_container_is_gone_is_found_and_removed(doctor: Doctor) -> 
     doctor.node.attached()
     doctor.node.vanish(pod)
     finding = doctor.finds("port_stale", code=3)
-    assert pod.netns in finding["message"] and "cni-ovs gc" in finding["remedy"]
+    assert pod.netns in finding["message"] and finding["command"] == "cni-ovs gc"
     doctor.type_in(finding)
     doctor.is_silent()
+
+
+@pytest.mark.userspace
+def test_a_container_whose_namespace_has_lost_its_path_is_not_gone(doctor: Doctor) -> None:
+    """It was attached by the number of a process that has ended; another one is there."""
+    sandbox = doctor.node.sandbox()
+    sleeping(sandbox)
+    for kind in ("veth", "internal"):
+        process = sleeping(sandbox)
+        doctor.cli.run("attach", str(process.pid), f"{kind[:4]}0", doctor.node.bridge, "--type", kind)
+        process.kill()
+        process.wait()
+    doctor.is_silent()
+    assert doctor.cli.run("gc").stdout.count("kept port") == 2
 
 
 @pytest.mark.userspace
@@ -317,6 +349,48 @@ def test_an_address_that_nobody_has_is_found_and_returned(doctor: Doctor) -> Non
     doctor.is_silent()
 
 
+def test_an_address_of_a_container_that_another_plugin_has_attached_is_left_alone(
+    doctor: Doctor, mounts: PrivateMounts
+) -> None:
+    """The network was one of the plugin `bridge` before, say, and some containers are older than that."""
+    node = doctor.node
+    path = node.address_files / node.network / "10.10.0.9"
+    path.parent.mkdir(parents=True)
+    path.write_text("0123abc\r\neth0")
+    os.utime(path, (1, 1))
+    doctor.among(mounts)
+    doctor.finds("address_held_by_nobody", code=3)
+    cached = mounts.path("/var/lib/cni/results")
+    cached.mkdir(parents=True, exist_ok=True)
+    sandbox = node.sandbox()
+    for known in (
+        {"netns": sandbox.path, "result": {"cniVersion": "1.0.0"}},
+        {"result": {"interfaces": [{"name": "eth0", "sandbox": sandbox.path}]}},
+    ):
+        (cached / f"{node.network}-0123abc-eth0").write_text(json.dumps(known))
+        doctor.is_silent()
+    sandbox.delete()
+    doctor.finds("address_held_by_nobody", code=3)
+
+
+def test_a_network_of_another_open_vswitch_is_not_looked_for_in_this_one(doctor: Doctor, tmp_path: Path) -> None:
+    """Its bridge is to be made there, and its addresses are held by containers that are attached there."""
+    path = doctor.node.address_files / "other" / "10.10.0.9"
+    path.parent.mkdir(parents=True)
+    path.write_text("0123abc\r\neth0")
+    os.utime(path, (1, 1))
+    flat, socket = tmp_path / "flat.conf", f"unix:{tmp_path}/db.sock"
+    flat.write_text(json.dumps({"socket_file": socket, "bridge": "elsewhere"}))
+    keys: dict[str, Any] = {"network": "other", "ipam": doctor.node.host_local()}
+    doctor.configure("20-other.conflist", bridge="elsewhere", socket_file=socket, **keys)
+    doctor.is_silent()
+    doctor.configure("20-other.conflist", bridge=None, socket_file=None, configuration_path=str(flat), **keys)
+    doctor.is_silent()
+    flat.write_text(json.dumps({"socket_file": doctor.node.openvswitch.remote, "bridge": "elsewhere"}))
+    found = {finding["problem"] for finding in doctor.examines()["findings"] if finding["level"] != "note"}
+    assert found == {"bridge_missing", "address_held_by_nobody"}
+
+
 def test_what_is_just_being_attached_or_removed_is_no_fault(doctor: Doctor, tmp_path: Path) -> None:
     """An IPAM plugin is slow both times."""
     node = doctor.node
@@ -397,8 +471,7 @@ def test_of_one_container_only_what_matters_to_it_is_told(doctor: Doctor) -> Non
     assert [finding["problem"] for finding in found["findings"]] == ["no_default_route"]
     assert found["exit_code"] == 0
     doctor.finds("device_down", pods[1].sandbox.name, code=4)
-    process = pods[1].sandbox.start("sleep", "60")
-    wait_for("it is in there", lambda: process.pid in pods[1].sandbox.processes())
+    process = sleeping(pods[1].sandbox)
     doctor.finds("device_down", str(process.pid), code=4)
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from tests.runtime.machine import PrivateMounts
 from tests.support import installer
-from tests.support.cli import Cli
 from tests.support.doctor import Doctor
 from tests.support.node import Node
 from tests.support.plugin import TARGETS
@@ -35,18 +34,6 @@ def mounts() -> Iterator[PrivateMounts]:
     made = PrivateMounts("/etc", "/usr/lib/cni")
     yield made
     made.close()
-
-
-def in_mounts(doctor: Doctor, mounts: PrivateMounts, **environment: str) -> Doctor:
-    """The same doctor among these mounts."""
-    nsenter = mounts.command()
-    doctor.cli = Cli(
-        doctor.node.host,
-        doctor.node.openvswitch.remote,
-        *nsenter,
-        environment={**doctor.cli.environment, **environment},
-    )
-    return doctor
 
 
 # Configurations
@@ -104,7 +91,7 @@ def test_a_file_that_containerd_does_not_use_is_a_note(doctor: Doctor, mounts: P
     configuration.parent.mkdir(exist_ok=True)
     configuration.write_text("version = 2\n")
     doctor.configure("20-other.conflist", network="other")
-    finding = in_mounts(doctor, mounts).finds("configuration_shadowed", code=0)
+    finding = doctor.among(mounts).finds("configuration_shadowed", code=0)
     assert "10-net.conflist, and not" in finding["message"]
     for text in (
         'disabled_plugins = ["cri"]',
@@ -142,7 +129,7 @@ def test_a_plugin_that_is_not_where_containerd_looks_is_told(doctor: Doctor, mou
     configuration.parent.mkdir(exist_ok=True)
     configuration.write_text('[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/etc/cni/bin"\n')
     shutil.copy2(FROZEN, mounts.path("/usr/lib/cni/ovs"))
-    in_mounts(doctor, mounts)
+    doctor.among(mounts)
     words = ["doctor", "--conf-dir", str(doctor.configurations)]
     done = doctor.cli.run(*words, check=False)
     assert done.returncode == 3 and "containerd looks for plugins in /etc/cni/bin, and ovs is not there" in done.stdout
@@ -220,7 +207,7 @@ def test_a_plugin_on_a_file_system_without_execution_is_told(doctor: Doctor, mou
     command = ["sh", "-ec", 'mount -t tmpfs -o noexec tmpfs "$1" && cp "$2" "$1/ovs" && ln -s "$3" "$1/host-local"']
     host_local = os.readlink(doctor.plugins / "host-local")
     run(mounts.command(*command, "sh", doctor.plugins, FROZEN, host_local))
-    in_mounts(doctor, mounts).finds("plugin_noexec", code=4)
+    doctor.among(mounts).finds("plugin_noexec", code=4)
 
 
 # The temporary folder
@@ -228,13 +215,13 @@ def test_a_plugin_on_a_file_system_without_execution_is_told(doctor: Doctor, mou
 
 def test_a_temporary_folder_without_execution_is_a_note(doctor: Doctor, mounts: PrivateMounts) -> None:
     run(mounts.command("mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", doctor.temporary))
-    finding = in_mounts(doctor, mounts).finds("temporary_noexec", code=0)
+    finding = doctor.among(mounts).finds("temporary_noexec", code=0)
     assert str(doctor.temporary) in finding["message"] and "TMPDIR=" in finding["remedy"]
 
 
 def test_a_temporary_folder_that_is_full_is_told(doctor: Doctor, mounts: PrivateMounts) -> None:
     run(mounts.command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", doctor.temporary))
-    finding = in_mounts(doctor, mounts).finds("temporary_full", code=3)
+    finding = doctor.among(mounts).finds("temporary_full", code=3)
     assert "has 1 MB left" in finding["message"]
 
 

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.runtime.machine import PrivateMounts
 from tests.support import ipam
 from tests.support.cli import Cli
 from tests.support.node import Node
@@ -18,7 +19,7 @@ from tests.support.plugin import TARGETS, Json
 class Doctor:
     """`cni-ovs doctor` for a node; all that it looks at besides Open vSwitch is in `folder`."""
 
-    def __init__(self, node: Node, folder: Path, *wrapper: str) -> None:
+    def __init__(self, node: Node, folder: Path) -> None:
         """A node without faults: the network's configuration with host-local, plugins, an uplink with a carrier."""
         self.node = node
         self.configurations, self.plugins, self.temporary = (folder / name for name in ("net.d", "bin", "temporary"))
@@ -34,7 +35,13 @@ class Doctor:
         node.device(self.uplink)
         node.device(self.other_end)
         node.openvswitch.vsctl("add-port", node.bridge, self.uplink)
-        self.cli = Cli(node.host, node.openvswitch.remote, *wrapper, environment={"TMPDIR": str(self.temporary)})
+        self.cli = Cli(node.host, node.openvswitch.remote, environment={"TMPDIR": str(self.temporary)})
+
+    def among(self, mounts: PrivateMounts, **environment: str) -> Doctor:
+        """The same doctor among these mounts."""
+        more = {**self.cli.environment, **environment}
+        self.cli = Cli(self.node.host, self.node.openvswitch.remote, *mounts.command(), environment=more)
+        return self
 
     def configure(self, file: str, *, network: str | None = None, **keys: Any) -> Path:
         """Write a configuration of the node's network, or another; a .conflist has it in a list."""

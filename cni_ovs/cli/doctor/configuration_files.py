@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cni_ovs.plugin.config import lookup
+from cni_ovs.plugin import flatfile, forms
+from cni_ovs.plugin.config import DEFAULT_SOCKET, lookup, usual_flat_file
+from cni_ovs.plugin.errors import CniError
 
 from ..configurations.mistakes import TYPES, of_plugin
 
@@ -61,6 +64,27 @@ def mistakes(plugin: dict[str, Any]) -> tuple[list[str], list[str]]:
     ]
     ignored = [text for mistake, text in told if mistake.on_key or mistake.severity == "warning"]
     return [text for _, text in told if text not in ignored], ignored
+
+
+def whole(plugin: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, and what it leaves out as the flat file has it; nothing of a flat file that cannot be used."""
+    path = string(plugin, "configuration_path") or usual_flat_file()
+    try:
+        return flatfile.fill_up(plugin, b"", path)[0] if path else plugin
+    except (CniError, ValueError):  # a check of its own tells
+        return plugin
+
+
+def is_for(plugin: dict[str, Any], address: str) -> bool:
+    """Whether a configuration, which is whole, is for the Open vSwitch of this address, and not for another one."""
+    try:
+        named = forms.socket_file(string(plugin, "socket_file") or DEFAULT_SOCKET)
+    except ValueError:
+        return False
+    kind, _, path = named.partition(":")
+    if kind != "unix" or not address.startswith("unix:"):
+        return named == address
+    return os.path.realpath(path) == os.path.realpath(address.removeprefix("unix:"))
 
 
 def string(plugin: dict[str, Any], *keys: str) -> str:

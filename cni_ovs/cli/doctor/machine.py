@@ -24,7 +24,7 @@ from cni_ovs.plugin.netns import Namespace, is_gone
 from cni_ovs.plugin.ovsdb import Client
 from cni_ovs.plugin.vswitch import DATABASE
 
-from .. import database, kernel
+from .. import database, kernel, taps
 from ..database import Bridge, OpenVSwitch, Port
 from ..failure import Failure
 from ..output import plain
@@ -228,12 +228,29 @@ class Machine:
 
         return self._once("the kernel's interfaces", read)
 
+    @property
+    def taps(self) -> set[str]:
+        """The internal ports and taps of the userspace datapath that have their device, as far as that is known."""
+        return self._once("taps", lambda: taps.alive(self.address, self.open_vswitch) or set())
+
     # Files
 
     @property
     def configurations(self) -> list[ConfigurationFile]:
         """The files with network configurations."""
         return self._once("network configurations", lambda: configuration_files.read(self.conf_dirs))
+
+    @property
+    def networks(self) -> list[tuple[str, dict[str, Any]]]:
+        """Network and configuration of each plugin of ours that is for this Open vSwitch; a flat file counts."""
+
+        def read() -> list[tuple[str, dict[str, Any]]]:
+            named = [
+                (file.name, configuration_files.whole(plugin)) for file in self.configurations for plugin in file.ours
+            ]
+            return [(name, plugin) for name, plugin in named if configuration_files.is_for(plugin, self.address)]
+
+        return self._once("networks", read)
 
     @property
     def plugin_folders(self) -> list[str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from cni_ovs.plugin import at_work
 from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.forms import is_identifier, tells_attachment
+from cni_ovs.plugin.netns import is_gone
 
 from ...database import Database, OpenVSwitch
+from ...recorded import CACHE
 from ..configuration_files import string
 from ..examination import Check
 from ..machine import Machine
@@ -22,6 +24,7 @@ _DATA = "/var/lib/cni/networks"  # host-local's default
 _MOMENT = 0.3  # seconds; a DEL takes less between its note and the end of it, unless its IPAM plugin is slow
 _YOUNG = 60.0  # seconds: an ADD may be at work that is not seen (in another container)
 _LARGEST = 8192  # bytes of a file: a container id and the name of an interface
+_LARGEST_CACHED = 4 << 20  # bytes of a file of libcni
 _NOTE = "cni-ovs-detaching-"
 
 ADDRESS_HELD_BY_NOBODY = Problem(
@@ -29,7 +32,8 @@ ADDRESS_HELD_BY_NOBODY = Problem(
     WARNING,
     "address {address} of network {network} is given out to {container}, which has no port",
     "the container ended and its address was not returned; when all are gone, new pods get none",
-    command="rm {path}",
+    "if no other program has attached that container, return it:",
+    "rm {path}",
 )
 REMOVAL_UNFINISHED = Problem(
     "removal_unfinished",
@@ -84,11 +88,9 @@ def _staying(address: str, names: set[str]) -> list[str]:
 def _folders(machine: Machine) -> list[tuple[str, Path]]:
     """Network and folder of the addresses, for each network of ours that has host-local."""
     found: dict[tuple[str, Path], None] = {}
-    for file in machine.configurations:
-        for plugin in file.ours:
-            if string(plugin, "ipam", "type") == "host-local" and is_identifier(file.name):
-                data = string(plugin, "ipam", "dataDir") or _DATA
-                found[file.name, Path(data) / file.name] = None
+    for network, plugin in machine.networks:
+        if string(plugin, "ipam", "type") == "host-local" and is_identifier(network):
+            found[network, Path(string(plugin, "ipam", "dataDir") or _DATA) / network] = None
     return list(found)
 
 
@@ -105,8 +107,24 @@ def _held_by_nobody(network: str, folder: Path, open_vswitch: OpenVSwitch) -> li
             continue
         if at_work.is_add_alive(attachments.port_name(network, owner[0], owner[1] or "eth0")):
             continue
-        found.append((path, *owner))
+        if not _is_cached(network, owner[0]):
+            found.append((path, *owner))
     return found
+
+
+def _is_cached(network: str, container_id: str) -> bool:
+    """Whether a container lives that libcni knows of: in this network others may have attached it, as `bridge` did."""
+    for path in CACHE.glob(f"{network}-{container_id}-*"):
+        try:
+            with path.open("rb") as file:
+                cached = json.loads(file.read(_LARGEST_CACHED))
+            interfaces = cached["result"].get("interfaces") or []
+            sandboxes = [cached.get("netns"), *(interface.get("sandbox") for interface in interfaces)]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            continue
+        if any(isinstance(netns, str) and netns.startswith("/") and not is_gone(netns) for netns in sandboxes):
+            return True
+    return False
 
 
 def _owner(path: Path) -> tuple[str, str] | None:

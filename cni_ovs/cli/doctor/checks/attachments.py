@@ -28,8 +28,8 @@ PORT_STALE = Problem(
     WARNING,
     "port {port} has no container any more: {netns} is gone",
     "the container ended and nobody called DEL, as when a runtime has lost its record",
-    "the runtime's garbage collection or `cni-ovs gc` removes it and its address; without these:",
-    "{vsctl} del-port {bridge} {port}",
+    "the runtime's garbage collection removes it and its address; or do it now (--dry-run only tells what would go):",
+    "cni-ovs gc {db}",
 )
 DEVICE_LOST = Problem(
     "device_lost",
@@ -102,8 +102,10 @@ RULES_GONE = Problem(
 def stale(machine: Machine) -> Iterator[Finding]:
     """Every port has a container."""
     for attached in machine.attached:
-        if attached.is_gone and not machine.is_at_work(attached.port.external_ids):
-            yield PORT_STALE.found(vsctl=machine.vsctl, **attached.where)
+        if not attached.is_gone or _lives_elsewhere(machine, attached):
+            continue
+        if not machine.is_at_work(attached.port.external_ids):
+            yield PORT_STALE.found(db=machine.cni_ovs, **attached.where)
 
 
 def devices(machine: Machine) -> Iterator[Finding]:
@@ -175,6 +177,14 @@ def spoofing_rules(machine: Machine) -> Iterator[Finding]:
         is_gone = cookie not in cookies[bridge] and _device_problem(machine, attached) is None
         if is_gone and not machine.is_at_work(attached.port.external_ids):
             yield RULES_GONE.found(db=machine.cni_ovs, **attached.where)
+
+
+def _lives_elsewhere(machine: Machine, attached: Attached) -> bool:
+    """Whether its device is there, so its namespace is too: a process or another mount holds it without that path."""
+    name = attached.port.name
+    if attached.is_made_by_open_vswitch:
+        return attached.is_userspace and name not in machine.host_links and name in machine.taps
+    return attached.is_device and DEVICE not in attached.port.external_ids and name in machine.host_links
 
 
 def _device_problem(machine: Machine, attached: Attached) -> Problem | None:

@@ -63,11 +63,10 @@ CONTROLLER_SILENT = Problem(
 def present(machine: Machine) -> Iterator[Finding]:
     """Every bridge that a configuration names exists."""
     wanted: dict[str, str] = {}
-    for file in machine.configurations:
-        for plugin in file.ours:
-            bridge = string(plugin, "bridge")
-            if bridge:
-                wanted.setdefault(bridge, file.name)
+    for network, plugin in machine.networks:
+        bridge = string(plugin, "bridge")
+        if bridge:
+            wanted.setdefault(bridge, network)
     if not wanted:
         raise Skip("no network configuration names a bridge")
     open_vswitch = machine.open_vswitch
