@@ -37,6 +37,7 @@ class Link:
     kind: str | None  # "veth", "tun", "openvswitch", …; None for hardware and lo
     altnames: tuple[str, ...] = ()
     addresses: list[str] = field(default_factory=list)  # as 10.1.0.2/24, with link-local ones
+    peer: int | None = None  # of a veth, the index of its other end, in whatever namespace that is
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,6 +147,7 @@ def _dump(ask: Callable[[], Iterable[Any]]) -> list[Any]:
 
 def _link(message: Any, addresses: list[str]) -> Link:
     info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
     properties = message.get_attr("IFLA_PROP_LIST")
     return Link(
         index=message["index"],
@@ -154,9 +156,10 @@ def _link(message: Any, addresses: list[str]) -> Link:
         mtu=message.get_attr("IFLA_MTU"),
         up=bool(message["flags"] & _IFF_UP),
         carrier=bool(message["flags"] & _IFF_LOWER_UP),
-        kind=info.get_attr("IFLA_INFO_KIND") if info else None,
+        kind=kind,
         altnames=tuple(value for key, value in (properties["attrs"] if properties else ()) if key == "IFLA_ALT_IFNAME"),
         addresses=addresses,
+        peer=message.get_attr("IFLA_LINK") if kind == "veth" else None,
     )
 
 

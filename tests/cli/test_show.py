@@ -132,16 +132,35 @@ def test_pictures_show_what_hangs_where(world: World, tmp_path: Path) -> None:
     assert "cannot be written" in world.cli.fails("show", "--svg", "--output", "/nowhere/picture.svg")
 
 
-def test_a_container_that_is_gone_or_has_lost_its_interface_is_told(world: World) -> None:
+def test_a_container_that_is_gone_or_whose_interface_has_another_name_is_told(world: World) -> None:
     world.node.vanish(world.web)
     world.router.sandbox.ip("link", "set", "eth1", "name", "other0")
-    tree = world.cli.run("show").stdout
-    assert "its namespace is gone" in tree and "this interface is not in its namespace" in tree
-    assert world.port(world.web)["attachment"]["netns_state"] == "gone"
-    assert world.port(world.web)["attachment"]["device"] is None
+    assert re.search(r"eth1\n.*is called other0 there, \d.*MTU 1500, up\n", world.cli.run("show").stdout)
+    assert "its namespace is gone" in world.cli.run("show").stdout
+    ports = world.ports()
+    gone, renamed = (ports[world.name(pod)]["attachment"] for pod in (world.web, world.router))
+    assert (gone["netns_state"], gone["device"]) == ("gone", None)
+    assert (renamed["interface"], renamed["device"]["name"]) == ("eth1", "other0")
     assert world.port(world.web, "--no-addresses")["attachment"]["netns_state"] is None
     assert set(world.ports("--netns", world.web.netns)) == {world.name(world.web)}
-    assert "its namespace is gone" in world.cli.run("show", "--svg").stdout
+    picture = world.cli.run("show", "--svg").stdout
+    assert "its namespace is gone" in picture and "eth1, now other0" in picture
+
+
+def test_an_interface_of_the_same_name_that_is_not_the_ports_is_not_shown_as_its_own(world: World) -> None:
+    """The path of a namespace (that of a process, say) is another container's now; or the interface was renamed."""
+    stranger = world.node.sandbox()
+    for sandbox in (stranger, world.router.sandbox):
+        if sandbox is not stranger:
+            sandbox.ip("link", "set", "eth1", "name", "other0")
+        sandbox.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1p")
+        sandbox.ip("address", "add", "203.0.113.9/24", "dev", "eth1")
+    name = world.name(world.web)
+    world.node.openvswitch.vsctl("set", "port", name, f"external_ids:contNetns={stranger.path}")
+    assert world.ports()[name]["attachment"]["device"] is None
+    text = world.cli.run("show").stdout
+    assert "203.0.113.9" not in text and "this interface is not in its namespace" in text
+    assert f"is called other0 there, {world.router.addresses[0]}/16" in text
 
 
 def kernels_packets(pod: Attachment, device: str) -> tuple[int, int]:
@@ -171,11 +190,14 @@ def test_the_counters_are_those_of_the_container(world: World) -> None:
 
 def test_ports_of_ovs_cni_and_of_others_are_shown(world: World) -> None:
     names = {kind: f"{kind}{secrets.token_hex(3)}" for kind in ("oc", "vm", "bond")}
-    for name in names.values():
+    sandbox, host = world.web.sandbox, world.node.host
+    for kind, name in names.items():
         world.node.device(name)
-        world.node.host.ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
         world.node.device(f"{name}p")
-    ids = ["owner=ovs-cni.network.kubevirt.io", f"contNetns={world.web.netns}", "contIface=eth1"]
+        where = ("eth2", "netns", sandbox.name) if kind == "oc" else (f"{name}p",)
+        host.ip("link", "add", name, "type", "veth", "peer", "name", *where)
+    sandbox.ip("address", "add", "10.77.0.2/24", "dev", "eth2")
+    ids = ["owner=ovs-cni.network.kubevirt.io", f"contNetns={world.web.netns}", "contIface=eth2"]
     vsctl = world.node.openvswitch.vsctl
     vsctl(
         "add-port", world.outer, names["oc"], *("--", "set", "Port", names["oc"], *(f"external_ids:{x}" for x in ids))
@@ -186,7 +208,7 @@ def test_ports_of_ovs_cni_and_of_others_are_shown(world: World) -> None:
     ports = world.ports()
     of_ovs_cni = ports[names["oc"]]["attachment"]
     assert of_ovs_cni["owner"] == "ovs-cni.network.kubevirt.io"
-    assert f"{world.web.addresses[0]}/16" in of_ovs_cni["device"]["addresses"]
+    assert "10.77.0.2/24" in of_ovs_cni["device"]["addresses"]
     assert (ports[names["vm"]]["kind"], ports[names["vm"]]["attachment"]["container_id"]) == ("veth", "vm-7")
     assert (ports[bond]["kind"], len(ports[bond]["interfaces"])) == ("bond", 2)
     assert f"bond {bond}" in titles(world.cli.run("show", "--svg").stdout)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .. import wording
 from ..kernel import Link
 from ..wording import short
-from . import sandboxes, tree
+from . import tree
 from .model import BOND, INTERNAL, PATCH, UPLINK, Attachment, Bridge, Port, Topology
 
 # Kinds of node besides bridges. All but containers are what is outside.
@@ -143,6 +143,8 @@ def _inside(attachment: Attachment) -> list[str]:
     first = short(attachment.interface) or "interface unknown"
     if attachment.device is None:
         return [first]
+    if attachment.is_renamed:
+        first += f", now {short(attachment.device.name)}"
     if not attachment.device.up:
         first += " (down)"
     addresses = _few(_global(attachment.device))
@@ -150,9 +152,8 @@ def _inside(attachment: Attachment) -> list[str]:
 
 
 def _problem(port: Port) -> str:
-    if port.attachment is not None and port.attachment.state == sandboxes.GONE:
-        return "its namespace is gone"
-    return short(port.error or "")
+    problem = tree.missing(port, port.attachment) if port.attachment is not None else ""
+    return problem or short(port.error or "")
 
 
 def _is_unused(port: Port) -> bool:

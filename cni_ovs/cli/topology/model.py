@@ -50,6 +50,11 @@ class Attachment:
         return self.container_id[:12] if len(self.container_id) > 32 else self.container_id or self.netns
 
     @property
+    def is_renamed(self) -> bool:
+        """Whether the interface in the container has another name now than it was given."""
+        return self.device is not None and bool(self.interface) and self.interface not in self.device.names
+
+    @property
     def key(self) -> tuple[str, ...]:
         """What attachments of one pod, or of one container without a pod, have in common."""
         if self.pod_name:
@@ -221,10 +226,17 @@ def _counted(port: Port, host: Host) -> Port:
     attachment = port.attachment
     sandbox = host.sandbox(attachment.netns) if attachment else None
     if attachment and sandbox:
-        found = sandbox.link(*(name for name in (attachment.interface, port.name) if name))
-        attachment = replace(attachment, state=sandbox.state, device=found)
+        attachment = replace(attachment, state=sandbox.state, device=_inside(port, attachment.interface, sandbox))
     limits = _limits(port.row, attachment, sandbox)
     return replace(port, attachment=attachment, limits=limits, counters=_counters(port.row, port.kind, host, sandbox))
+
+
+def _inside(port: Port, interface: str, sandbox: Sandbox) -> Link | None:
+    """A port's interface in its container. A name alone is no proof where there is another: names are given again."""
+    if port.device is not None and port.device.peer is not None:
+        return sandbox.other_end(port.device)
+    names = (port.name, interface) if port.kind in _IN_CONTAINER else (interface, port.name)
+    return sandbox.link(*filter(None, names))
 
 
 def _kind(row: database.Port, attachment: Attachment | None, device: Link | None) -> str:

@@ -36,6 +36,10 @@ class Sandbox:
         """The interface that has one of these as its name or alternative name; the first name that there is."""
         return next((link for name in names for link in self.links if name in link.names), None)
 
+    def other_end(self, outer: Link) -> Link | None:
+        """The other end of a veth of the host, whatever it is called; None if that is in another namespace."""
+        return next((link for link in self.links if link.index == outer.peer and link.peer == outer.index), None)
+
 
 class Sandboxes:
     """The namespaces of a node, as they are when they are first asked for.

@@ -16,7 +16,6 @@ from . import counters, sandboxes
 from .model import BOND, INTERNAL, PATCH, UPLINK, VF, Attachment, Bridge, Port, Topology
 
 _ID_LENGTH = 12  # of a container's id, as container runtimes show it
-_ADDRESS_LENGTH = 200
 
 
 def tree(topology: Topology) -> Tree:
@@ -32,7 +31,7 @@ def tree(topology: Topology) -> Tree:
             branch.add(_mirror(mirror, named))
         for port in sorted(bridge.ports, key=order):
             leaf = branch.add(_port(port))
-            lines = _attachment(port.attachment) if port.attachment else []
+            lines = _attachment(port, port.attachment) if port.attachment else []
             lines += _limits(port) + _traffic(port)
             if lines:
                 leaf.add(Text("\n").join(lines))
@@ -138,11 +137,11 @@ def _leads_to(port: Port) -> list[str]:
     return [wording.bits(speed) if speed else "", device(port.device)]
 
 
-def _attachment(attachment: Attachment) -> list[Text]:
+def _attachment(port: Port, attachment: Attachment) -> list[Text]:
     head = Text(whose(attachment), "bold")
     if attachment.interface:
         head.append(f"  {short(attachment.interface)}", "bold cyan")
-    lines = [head, *_inside(attachment)]
+    lines = [head, *_inside(port, attachment)]
     container = short(attachment.container_id[:_ID_LENGTH]) if attachment.pod_name else ""
     lines.append(
         Text(
@@ -162,17 +161,26 @@ def _attachment(attachment: Attachment) -> list[Text]:
     return lines
 
 
-def _inside(attachment: Attachment) -> list[Text]:
+def _inside(port: Port, attachment: Attachment) -> list[Text]:
     """The interface in the container, or what is wrong with it."""
     if attachment.device is not None:
-        return [Text(device(attachment.device))]
+        other = [f"is called {short(attachment.device.name)} there"] if attachment.is_renamed else []
+        return [Text(_listed([*other, device(attachment.device)]))]
+    problem = missing(port, attachment)
+    return [Text(problem, "bold yellow")] if problem else []
+
+
+def missing(port: Port, attachment: Attachment) -> str:
+    """Why there is no interface to be shown; "" where there need be none, or nobody has looked."""
     if attachment.state == sandboxes.GONE:
-        return [Text("its namespace is gone", "bold yellow")]
+        is_held = port.device is not None and port.device.peer is not None
+        return "its namespace is not at that path any more, but elsewhere" if is_held else "its namespace is gone"
     if attachment.state == sandboxes.UNREADABLE:
-        return [Text("its namespace cannot be read", "bold yellow")]
-    if attachment.state == sandboxes.READ and not attachment.socket:
-        return [Text("this interface is not in its namespace", "bold yellow")]
-    return []
+        return "its namespace cannot be read"
+    is_driven = port.kind == VF and "contVfName" not in port.row.external_ids  # by a program, past the kernel
+    if attachment.state == sandboxes.READ and attachment.device is None and not attachment.socket and not is_driven:
+        return "this interface is not in its namespace"
+    return ""
 
 
 def _limits(port: Port) -> list[Text]:
