@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tests.support.cli import Cli
 from tests.support.ipam import static
 from tests.support.namespace import PREFIX
 from tests.support.node import Node
-from tests.support.plugin import Attachment, Target
+from tests.support.plugin import REPOSITORY, Attachment, Target
 from tests.support.processes import run, wait_for
 from tests.support.recording import STRACE, Json, Relay, Sent, comparable, kernel_changes
 
@@ -78,13 +80,13 @@ def relay(node: Node) -> Iterator[Relay]:
         made.close()
 
 
-def explained(node: Node, pod: Attachment, *, temporary: Path = Path("/tmp")) -> Json:
+def explained(node: Node, pod: Attachment, *, check: bool = True) -> Json:
     """What `explain` says of the very ADD of an attachment."""
     file = node.folder / "net.conf"
     file.write_text(json.dumps(pod.config))
-    cli = Cli(node.host, node.openvswitch.remote, environment={"TMPDIR": str(temporary)})
+    cli = Cli(node.host, node.openvswitch.remote)
     which = ("--container", pod.container_id, "--ifname", pod.ifname, "--netns", pod.netns, "--args", pod.args)
-    printed = cli.json("explain", str(file), *which, "--cni-path", pod.cni_path)
+    printed = cli.json("explain", str(file), *which, "--cni-path", pod.cni_path, check=check)
     [explanation] = printed["attachments"]
     assert isinstance(explanation, dict)
     return explanation
@@ -131,24 +133,33 @@ def said_of_kernel(explanation: Json) -> list[Sent]:
     return found
 
 
-def compare(node: Node, relay: Relay, pod: Attachment) -> tuple[Json, list[Sent]]:
-    """What `explain` says and what the frozen plugin sends is the same; returns both, the latter to the kernel."""
+def both(node: Node, relay: Relay, pod: Attachment) -> tuple[Json, list[Sent], Json]:
+    """What `explain` says, what the frozen plugin then sends to the kernel, and its result; the relay has the rest."""
     said = explained(node, pod)
     assert said["error"] is None, said
     relay.forget()
     trace = node.folder / "trace"
     added = pod.plugin.run(pod.environment("ADD"), pod.config, wrapper=(*STRACE, "-o", str(trace))).ok()
     pod.result = added.result
+    return said, kernel_changes(trace.read_text(), pod.sandbox), added.result
+
+
+def assert_transactions(said: Json, relay: Relay) -> None:
     operations = [action["operations"] for action in actions(said, "transaction")]
     assert without_chance(operations) == without_chance(relay.transactions())
+
+
+def compare(node: Node, relay: Relay, pod: Attachment) -> tuple[Json, list[Sent]]:
+    """What `explain` says and what the frozen plugin sends is the same; returns both, the latter to the kernel."""
+    said, sent, added = both(node, relay, pod)
+    assert_transactions(said, relay)
     flows = [bytes.fromhex(action["message"])[8:] for action in actions(said, "openflow")]
     assert sorted(flows) == sorted(relay.flows())  # some are made in the order of a set
-    sent = kernel_changes(trace.read_text(), pod.sandbox)
     assert without_macs(said_of_kernel(said), pod) == without_macs(sent, pod)
-    if "mac" in json.dumps(pod.config) and len(said["result"]["interfaces"]) == 2:
-        said["result"]["interfaces"][0]["mac"] = added.result["interfaces"][0]["mac"]  # the host's end has a random one
     if "mac" in json.dumps(pod.config):
-        assert said["result"] == added.result
+        if len(said["result"]["interfaces"]) == 2:  # the host's end has a random one
+            said["result"]["interfaces"][0]["mac"] = added["interfaces"][0]["mac"]
+        assert said["result"] == added
     return said, sent
 
 
@@ -160,6 +171,30 @@ def test_what_is_explained_is_what_add_sends_to_open_vswitch_and_to_the_kernel(
     said, sent = compare(node, relay, pod)
     assert len(sent) >= 3
     assert bool(actions(said, "openflow")) is ("checked" in name)
+    pod.delete().silent()
+    node.assert_nothing_left()
+
+
+EXAMPLES = sorted(path.name for path in (REPOSITORY / "conf").glob("*.conflist"))
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "vhost-user.conflist"])  # needs DPDK
+def test_so_it_is_with_the_examples_but_for_the_addresses(node: Node, relay: Relay, name: str) -> None:
+    network = json.loads((REPOSITORY / "conf" / name).read_text())
+    [keys] = [plugin for plugin in network["plugins"] if plugin["type"] == "ovs"]
+    if "ipam" in keys:
+        keys["ipam"]["dataDir"] = str(node.address_files)
+    keys |= {"cniVersion": network["cniVersion"], "bridge": node.bridge, "socket_file": relay.remote}
+    pod = node.attachment(**keys)
+    said, sent, added = both(node, relay, pod)
+    assert_transactions(said, relay)
+    assert len(actions(said, "openflow")) == len(relay.flows())
+    assert [(each.namespace, each.what) for each in said_of_kernel(said)] == [
+        (each.namespace, each.what) for each in sent
+    ]
+    assert len(said["result"].get("ips", [])) == len(added.get("ips", []))
+    destinations = [[route["dst"] for route in result.get("routes", [])] for result in (said["result"], added)]
+    assert destinations[0] == destinations[1]
     pod.delete().silent()
     node.assert_nothing_left()
 
@@ -269,8 +304,6 @@ def test_nothing_is_changed(calm_node: Node, name: str) -> None:
     node, log = calm_node, calm_node.folder / "log"
     pod = node.attachment(**{**CONFIGURATIONS[name], "ipam": node.host_local(), "log_file": str(log)})
     (node.folder / "net.conf").write_text("")
-    temporary = node.openvswitch.folder / "tmp"
-    temporary.mkdir()
 
     def everything() -> tuple[Any, ...]:
         database = (node.openvswitch.folder / "conf.db").read_bytes()
@@ -281,7 +314,7 @@ def test_nothing_is_changed(calm_node: Node, name: str) -> None:
         return database, folders, sorted(names), flows, set(node.host.links()), set(pod.sandbox.links())
 
     before = everything()
-    assert actions(explained(node, pod, temporary=temporary), "transaction")
+    assert actions(explained(node, pod), "transaction")
     assert everything() == before
     pod.add().ok()  # no sign of another ADD is left, nor a name taken
     assert pod.addresses == ["10.10.0.2"]
@@ -334,10 +367,24 @@ def test_a_pretended_bridge_has_the_datapath_that_is_asked_for(node: Node, kind:
     assert bool(actions(said, "ethtool")) is (kind == "netdev")
 
 
-def test_a_temporary_folder_with_a_long_name_is_no_hindrance(node: Node) -> None:
-    long = node.folder / ("x" * 90)
-    long.mkdir()
-    assert explained(node, node.attachment(macspoofchk=True), temporary=long)["error"] is None
+def test_nothing_remains_on_the_machine_of_an_explanation_that_is_killed(node: Node) -> None:
+    """Wherever it is killed: what it needs of files it has in a file system of its own."""
+    (node.folder / "net.conf").write_text(json.dumps(node.config(macspoofchk=True)))
+    cli = Cli(node.host, node.openvswitch.remote)
+    command = cli.command("explain", str(node.folder / "net.conf"))
+
+    def everything() -> tuple[list[str], str, list[str]]:
+        own = [str(path) for path in Path("/tmp").iterdir() if path.name.startswith("cni-ovs")]
+        return own, Path("/proc/self/mounts").read_text(), node.openvswitch.port_names(node.bridge)
+
+    before = everything()
+    for tenths in range(1, 8):
+        process = subprocess.Popen(command, env=cli.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(tenths / 10)
+        process.kill()
+        process.wait(5)
+    wait_for("all processes have ended", lambda: not node.strangers())
+    assert everything() == before
 
 
 def test_a_folder_of_sockets_may_have_the_temporary_one_in_it(node: Node) -> None:
@@ -391,7 +438,31 @@ def test_ports_whose_containers_are_gone_are_left_alone(calm_node: Node) -> None
     before = dump(node)
     _, said, _ = explain(node)
     assert dump(node) == before
-    assert any("ports that have no device" in note for note in said["notes"])
+    assert any("other ports that have no device (1)" in note for note in said["notes"])
+
+
+def test_bridges_are_no_ports_without_a_device(node: Node) -> None:
+    assert node.openvswitch.row("Interface", node.bridge)["admin_state"] == "down"
+    _, said, _ = explain(node)
+    assert not any("no device" in note for note in said["notes"])
+
+
+def test_an_interface_that_the_container_has_already_is_refused_as_add_does(node: Node) -> None:
+    pod = node.attached()
+    said = explained(node, pod, check=False)
+    refused = pod.add().printed or {}
+    assert (said["error"]["code"], said["error"]["msg"]) == (refused["code"], refused["msg"])
+    assert said["warnings"] == [] and not inserts(said)
+
+
+def test_that_an_address_is_returned_with_a_port_that_is_replaced_is_told(calm_node: Node) -> None:
+    node = calm_node
+    pod = node.attached(ipam=node.host_local())
+    node.vanish(pod)
+    pod.sandbox = node.sandbox()
+    pod.netns = pod.sandbox.path
+    assert any("its address is returned" in note for note in explained(node, pod)["notes"])
+    assert node.addresses_given_out()
 
 
 def test_ipam_is_not_asked(node: Node) -> None:

@@ -119,7 +119,7 @@ def explain(request: Request, cni_path: str, datapath: str) -> Explanation:
     names, ipam = report.get("names", {}), report.get("ipam", {})
     logged = [record["text"] for record in report["records"] if record.get("level") in ("warning", "error")]
     steps = steps_of(report["records"])
-    notes = _notes(request, report)
+    notes = _notes(request, report, steps)
     if ipam.get("type"):
         _add_ipam(steps, ipam["type"], cni_path, logged)
     return Explanation(
@@ -136,13 +136,18 @@ def explain(request: Request, cni_path: str, datapath: str) -> Explanation:
     )
 
 
-def _notes(request: Request, report: dict[str, Any]) -> list[str]:
+def _notes(request: Request, report: dict[str, Any], steps: list[Step]) -> list[str]:
     records, ipam = report["records"], report.get("ipam", {})
     notes = []
     if ipam.get("type") and not ipam["known"]:
         notes.append(
             f"IPAM is not asked, since it would give out an address. 192.0.2.2 and 2001:db8::2, addresses for"
-            f" documentation, stand for those of {ipam['type']!r}; its routes are those in CONF."
+            f" documentation, stand for those of {ipam['type']!r}; its routes are those in CONF, but by these gateways."
+        )
+    if ipam.get("type") and any(step.key == "remove" for step in steps):
+        notes.append(
+            "With a port that is removed, its address is returned by the IPAM plugin, and until then the bridge has a"
+            " note of it; that is not shown."
         )
     if any(record["kind"] == "transaction" and record["changes"] for record in records):
         notes.append("The UUID of the port, and each MAC address that is not configured, are others in each run.")
@@ -150,8 +155,8 @@ def _notes(request: Request, report: dict[str, Any]) -> list[str]:
         notes.append("OFPORT stands for the OpenFlow number that ovs-vswitchd will give the port.")
     if report["suspects"]:
         notes.append(
-            f"ADD also looks at {report['suspects']} ports that have no device, and removes those of this network whose"
-            f" containers are gone."
+            f"ADD also looks at other ports that have no device ({report['suspects']}), and removes those of this"
+            " network whose containers are gone."
         )
     log_file = lookup(request.values, "log_file")
     if isinstance(log_file, str):

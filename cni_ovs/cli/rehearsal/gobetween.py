@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CniError
 from cni_ovs.plugin.ovsdb import Client, TransactionError, unknown_form
-from cni_ovs.plugin.vswitch import NOT_MET, select_suspects
+from cni_ovs.plugin.vswitch import NOT_MET, select_suspects, suspects
 
 _QUESTIONS = ("select", "wait", "comment", "assert")
 _LOCK = "ovs_vswitchd"  # ovs-vswitchd has it as long as it lives
@@ -232,7 +232,7 @@ class GoBetween:
         results: list[Any] = self._upstream.call("transact", params)
         for operation, result in zip(operations, results, strict=False):
             if operation in select_suspects() and isinstance(result, dict) and "rows" in result:
-                self.suspects |= {row["name"] for row in result["rows"]}
+                self.suspects.update(suspects([result["rows"]], but=""))
                 result["rows"] = []
         return results
 

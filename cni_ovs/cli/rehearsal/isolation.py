@@ -49,20 +49,23 @@ class Namespaces:
 
 
 def protect(folder: str, covered: str | None) -> None:
-    """Let this process see every file system read-only but /proc, and an empty one in a folder of its own.
+    """Let this process see every file system read-only but /proc, and an empty folder of its own.
+
+    Nothing of that is on the machine's file systems, so nothing of it can remain there.
 
     Args:
-        folder: its own.
+        folder: its own; the one that it is in must be there, and looks empty otherwise.
         covered: another folder that looks empty, and can be written to, with the same owner and mode.
     """
+    status = os.stat(covered) if covered is not None else None
     _check(_LIBC.unshare(_CLONE_NEWNS))
     _set_attributes("/", _AT_RECURSIVE, set_=_MOUNT_ATTR_RDONLY, propagation=_MS_PRIVATE)
     _set_attributes("/proc", 0, clear=_MOUNT_ATTR_RDONLY)  # sysctls are files there, those of the namespace
-    if covered is not None:
-        status = os.stat(covered)
+    _mount_empty(os.path.dirname(folder), 0o700, os.geteuid())
+    if covered is not None and status is not None:
+        os.makedirs(covered, exist_ok=True)  # either may be in the other
         _mount_empty(covered, status.st_mode & 0o7777, status.st_uid)
-        os.makedirs(folder, exist_ok=True)  # it may have been in there
-    _mount_empty(folder, 0o700, os.geteuid())
+    os.makedirs(folder, 0o700)
 
 
 def _set_attributes(path: str, flags: int, set_: int = 0, clear: int = 0, propagation: int = 0) -> None:

@@ -6,18 +6,17 @@ behind a go-between that gives every change up. What the code sends is recorded.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import secrets
 import select
 import signal
-import tempfile
 import time
 import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from cni_ovs.plugin import add, ethtool, log, netns, protocol
+from cni_ovs.plugin import add, devices, ethtool, log, netns, protocol
 from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.config import NetworkConfig
 from cni_ovs.plugin.deadline import Deadline
@@ -35,7 +34,6 @@ from .standin import Bridge, Vswitchd
 
 _SECONDS = 10.0  # for whatever has to answer; nothing is waited for that takes longer
 _SPARE_SECONDS = 5.0
-_LONGEST_FOLDER = 40
 _USERSPACE_ONLY = ("tap", *VHOST_USER)
 
 
@@ -70,12 +68,11 @@ def rehearse(request: Request) -> dict[str, Any]:
     """
     if os.geteuid() != 0:
         raise Failure("explain rehearses ADD in network namespaces of its own, which needs root", "run it as root")
-    folder = _make_folder()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _play(request, folder, writing)
+        _play(request, writing)
     os.close(writing)
     try:
         report = json.loads(_read(reading))
@@ -85,21 +82,10 @@ def rehearse(request: Request) -> dict[str, Any]:
         os.close(reading)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
     if "failure" in report:
         raise Failure(*report["failure"])
     assert isinstance(report, dict)
     return report
-
-
-def _make_folder() -> str:
-    """A temporary folder, with a name that leaves room for that of a Unix socket in it."""
-    try:
-        usual = tempfile.gettempdir()
-        return tempfile.mkdtemp(prefix="cni-ovs-", dir=usual if len(usual) <= _LONGEST_FOLDER else "/tmp")
-    except OSError as error:
-        raise Failure(f"there is no temporary folder: {error}", "set TMPDIR") from error
 
 
 def _read(fd: int) -> bytes:
@@ -113,20 +99,20 @@ def _read(fd: int) -> bytes:
     return found
 
 
-def _play(request: Request, folder: str, writing: int) -> NoReturn:
+def _play(request: Request, writing: int) -> NoReturn:
     """What the child does."""
     try:
-        data = json.dumps(_report(request, folder)).encode()
+        data = json.dumps(_report(request)).encode()
         while data:
             data = data[os.write(writing, data) :]
     finally:
         os._exit(0)  # whatever happens, nothing of the command's may run in the child
 
 
-def _report(request: Request, folder: str) -> dict[str, Any]:
+def _report(request: Request) -> dict[str, Any]:
     try:
         isolation.die_with_parent()
-        return _Stage(request, folder).play()
+        return _Stage(request).play()
     except Failure as failure:
         return {"failure": [failure.message, failure.remedy]}
     except OSError as error:
@@ -148,13 +134,13 @@ class _Stage:
         suspects: how many ports ADD would look at besides, because their containers may be gone.
     """
 
-    def __init__(self, request: Request, folder: str) -> None:
+    def __init__(self, request: Request) -> None:
         self._request = request
-        self._folder = folder
+        self._folder = f"/tmp/cni-ovs-{secrets.token_hex(4)}"  # not on the machine's file system: see `protect`
         self._deadline = Deadline(_SECONDS)
         self._recorder = Recorder()
         # What has another name in the rehearsal, and its own one.
-        self._names = {f"{folder}/netns": request.netns}
+        self._names = {f"{self._folder}/netns": request.netns}
         self._report: dict[str, Any] = {"records": self._recorder.records, "result": None, "error": None, "suspects": 0}
 
     def play(self) -> dict[str, Any]:
@@ -186,8 +172,9 @@ class _Stage:
         if config.device_id is not None:
             what = f"an ADD with 'deviceID' ({config.device_id}) cannot be rehearsed"
             raise Failure(what, "it moves the device itself, of which there is one")
-        self._report["names"] = {"network": config.name, "bridge": config.bridge}
-        self._report["names"]["port"] = attachments.of(invocation, config).port_name
+        attachment = attachments.of(invocation, config)
+        self._report["names"] = {"network": config.name, "bridge": config.bridge, "port": attachment.port_name}
+        self._refuse_what_is_there(attachment)
         given, known = placeholder.addresses(config, invocation.version)
         self._report["ipam"] = {"type": config.ipam_type, "known": known}
         upstream = self._upstream(config)
@@ -215,10 +202,24 @@ class _Stage:
             raise CniError(code, f"the system refused something: {error}") from None
         finally:
             between.settle()
-            self._report["suspects"] = len(between.suspects)
+            self._report["suspects"] = len(between.suspects - {self._report["names"]["port"]})
         if config.vhost_user is not None and config.vhost_user.device_info_file is not None:
             with open(config.vhost_user.device_info_file) as file:
                 self._recorder.file(config.vhost_user.device_info_file, file.read())
+
+    def _refuse_what_is_there(self, attachment: attachments.Attachment) -> None:
+        """Look into the real namespace, if there is one, for what the rehearsal's has not: the interface itself.
+
+        Raises:
+            CniError: as ADD does, when it is there, or it is no namespace.
+        """
+        if os.path.lexists(self._request.netns):
+            sandbox = netns.Namespace(self._request.netns)
+            is_there = sandbox.netlink.link(attachment.ifname) is not None
+            sandbox.close()
+            if is_there:
+                refused = devices.taken(attachment)
+                raise CniError(refused.code, refused.msg, "the steps can be seen with another --ifname")
 
     def _upstream(self, config: NetworkConfig) -> Upstream:
         if self._request.pretended is None:
