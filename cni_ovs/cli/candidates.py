@@ -39,7 +39,7 @@ def interfaces(address: str, target: str) -> Iterable[str]:
 def _names(ids: dict[str, str]) -> set[str]:
     """What somebody may call the container that a port with these external_ids belongs to."""
     netns = ids.get("contNetns", "")
-    return {ids.get("contID", ""), netns, os.path.basename(netns), ids.get("contPodName", "")}
+    return {ids.get("contID", ""), netns, os.path.basename(netns), ids.get("contPodName", ""), ids.get("contName", "")}
 
 
 def _attachments(address: str) -> list[dict[str, str]]:

@@ -48,6 +48,14 @@ class Record:
         return json.dumps(values, separators=(",", ":"))
 
 
+def known_as(external_ids: dict[str, str]) -> str:
+    """What people call the container of a port: its pod, or its name in the runtime; "" where neither is recorded."""
+    pod = external_ids.get("contPodName", "")
+    if not pod:
+        return external_ids.get(NAME, "")
+    return f"{external_ids['contPodNamespace']}/{pod}" if external_ids.get("contPodNamespace") else pod
+
+
 def of(bridge: Bridge, port: Port) -> Record:
     """What a port of ours was made with: recorded, cached, or as far as its rows tell."""
     return known(port.name, port.external_ids) or _from_rows(bridge, port)

@@ -54,6 +54,7 @@ def assert_attached_and_detached(cli: Cli, node: Node, name: str, container_id: 
     (port,) = (row for row in node.ports() if row["external_ids"]["contIface"] == "eth1")
     assert port["external_ids"]["contID"] == container_id
     assert port["external_ids"]["contName"] == name
+    assert f"container {name}  eth1" in cli.run("show", name).stdout
     for other in other_names:
         assert "interface 'eth1' exists already" in cli.fails("attach", other, "eth1", node.bridge)
     cli.run("detach", name, "eth1")

@@ -82,9 +82,7 @@ def _refuse_without_vswitchd(db: str) -> None:
 
 def _container(port: database.Port) -> str:
     """Whose a port is, for people."""
-    ids = port.external_ids
-    pod = f"{ids.get('contPodNamespace', '')}/{ids['contPodName']}" if ids.get("contPodName") else ""
-    return pod or ids.get(recorded.NAME) or ids.get("contID", "")[:12]
+    return recorded.known_as(port.external_ids) or port.external_ids.get("contID", "")[:12]
 
 
 def _tell(entry: dict[str, Any], *, dry_run: bool) -> None:

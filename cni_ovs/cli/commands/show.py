@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -11,7 +12,7 @@ import click
 
 from cni_ovs.plugin.vswitch import bridge_not_found
 
-from .. import database, options, output
+from .. import database, options, output, targets
 from ..failure import Failure
 from ..topology import dot, graph, record, svg, tree, watch
 from ..topology import model as topology
@@ -20,9 +21,10 @@ from ..topology.selection import Selection
 
 
 @click.command()
+@click.argument("target", type=options.TargetName(), required=False)
 @click.option("--bridge", type=options.BridgeName(), metavar="NAME", help="Only what is on this bridge.")
 @click.option("--pod", metavar="[NAMESPACE/]NAME", help="Only ports of this pod.")
-@click.option("--container", metavar="ID", help="Only ports of the container whose id begins so.")
+@click.option("--container", metavar="NAME|ID", help="Only ports of the container of this name, or whose id begins so.")
 @click.option(
     "--network",
     type=options.NetworkName(),
@@ -65,11 +67,12 @@ def command(
     host (a tunnel: vxlan, geneve). An access port carries one VLAN ("VLAN 5"), a trunk several, tagged.
 
     Names and numbers are from Open vSwitch's database; addresses, MTU and state of a container's interface from the
-    container itself.
+    container itself. With TARGET, what it is for `cni-ovs attach`, only what is attached to that container.
 
     \b
     Examples:
       cni-ovs show                           everything, as a tree
+      cni-ovs show web                       only the ports of one container
       cni-ovs show --pod default/web         only the ports of one pod
       cni-ovs show --vlan 5                  who is in VLAN 5
       cni-ovs show --watch                   who sends and receives how much
@@ -90,7 +93,11 @@ def command(
     openvswitch = database.read(db)
     if selection.bridge is not None and openvswitch.bridge(selection.bridge) is None:
         raise bridge_not_found(selection.bridge)
-    found = selection.of(openvswitch, topology.Host(None if no_addresses else Sandboxes()))
+    host = topology.Host(None if no_addresses else Sandboxes())
+    found = selection.of(openvswitch, host)
+    if selection.target is not None and not found.bridges:  # nothing of that name is recorded
+        namespace = targets.find(selection.target).netns
+        found = replace(selection, target=None, netns=namespace).of(openvswitch, host)
     if as_json:
         output.print_json(record.topology(found))
     elif as_dot or as_svg:

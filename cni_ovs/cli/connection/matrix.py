@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from .. import database
+from .. import database, recorded
 from ..failure import Failure
 from . import causes, echo, reachability, throughput
 from .causes import Cause
@@ -106,10 +106,7 @@ def _is_meant(hangs: Hanging, network: str, bridge: str) -> bool:
 
 
 def _name(port: database.Port) -> str:
-    ids = port.external_ids
-    if ids.get("contPodName"):
-        return f"{ids['contPodNamespace']}/{ids['contPodName']}" if ids.get("contPodNamespace") else ids["contPodName"]
-    return ids.get("contID", "")[:12] or port.name
+    return recorded.known_as(port.external_ids) or port.external_ids.get("contID", "")[:12] or port.name
 
 
 def test(ends: Sequence[End], bar: Bar) -> list[Pair]:

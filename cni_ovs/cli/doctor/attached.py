@@ -10,6 +10,7 @@ from cni_ovs.plugin.devices import MOVED, VHOST_USER
 from cni_ovs.plugin.netlink import Link
 from cni_ovs.plugin.vswitch import USERSPACE
 
+from .. import recorded
 from ..database import Bridge, Interface, Port
 from ..targets import NAMED
 
@@ -44,10 +45,10 @@ class Attached:
     @property
     def container(self) -> str:
         """The container, for people: the pod, or the name of the namespace, or its id."""
-        ids = self.port.external_ids
-        if ids.get("contPodName"):
-            return f"{ids.get('contPodNamespace', '')}/{ids['contPodName']}"
-        return Path(self.netns).name if _is_named(self.netns) else ids.get("contID", "")[:12]
+        known = recorded.known_as(self.port.external_ids)
+        if known:
+            return known
+        return Path(self.netns).name if _is_named(self.netns) else self.port.external_ids.get("contID", "")[:12]
 
     @property
     def where(self) -> dict[str, str]:

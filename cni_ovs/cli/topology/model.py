@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from cni_ovs.plugin.attachment import DEVICE, IFB, RATE_LIMITER, SOCKET
 
-from .. import database, kernel, wording
+from .. import database, kernel, recorded, wording
 from ..kernel import Link
 from . import counters
 from .counters import Counters
@@ -38,6 +38,7 @@ class Attachment:
     pod_namespace: str
     pod_name: str
     pod_uid: str
+    container_name: str
     socket: str
     state: str | None = None
     device: Link | None = None
@@ -47,6 +48,8 @@ class Attachment:
         """What a person calls it: the pod, else the container, else its namespace."""
         if self.pod_name:
             return f"{self.pod_namespace}/{self.pod_name}" if self.pod_namespace else self.pod_name
+        if self.container_name:
+            return self.container_name
         return self.container_id[:12] if len(self.container_id) > 32 else self.container_id or self.netns
 
     @property
@@ -202,6 +205,7 @@ def attachment_of(port: database.Port) -> Attachment | None:
         pod_namespace=ids.get("contPodNamespace", ""),
         pod_name=ids.get("contPodName", ""),
         pod_uid=ids.get("contPodUid", ""),
+        container_name=ids.get(recorded.NAME, ""),
         socket=ids.get(SOCKET, ""),
     )
 

@@ -31,6 +31,7 @@ def attachment(value: Attachment | None) -> dict[str, Any] | None:
         "pod_namespace": value.pod_namespace,
         "pod_name": value.pod_name,
         "pod_uid": value.pod_uid,
+        "container_name": value.container_name,
         "socket": value.socket,
         "device": _link(value.device),
     }

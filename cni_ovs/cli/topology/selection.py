@@ -17,11 +17,13 @@ class Selection:
     Attributes:
         bridge, network: their names.
         pod: NAME or NAMESPACE/NAME.
-        container: how the container's id begins.
+        target: what the container is called, whatever of it is recorded: pod, name, id or namespace.
+        container: its name, or how its id begins.
         vlan: a VLAN that the port carries.
         netns: path of a network namespace, or its name in /run/netns.
     """
 
+    target: str | None = None
     bridge: str | None = None
     pod: str | None = None
     container: str | None = None
@@ -32,7 +34,8 @@ class Selection:
     @property
     def is_of_containers(self) -> bool:
         """Whether it asks for attachments only."""
-        return any(value is not None for value in (self.pod, self.container, self.network, self.netns))
+        asked = (self.target, self.pod, self.container, self.network, self.netns)
+        return any(value is not None for value in asked)
 
     def of(self, openvswitch: database.OpenVSwitch, host: Host) -> Topology:
         """What is asked for. A bridge is left out if only ports were asked for, and none of its is so."""
@@ -56,11 +59,20 @@ class Selection:
     def _has(self, attachment: Attachment) -> bool:
         pods = (attachment.pod_name, f"{attachment.pod_namespace}/{attachment.pod_name}")
         return (
-            (self.pod is None or self.pod in pods)
-            and (self.container is None or attachment.container_id.startswith(self.container))
+            (self.target is None or self.target in pods or _is_called(self.target, attachment))
+            and (self.pod is None or self.pod in pods)
+            and (self.container is None or _is_container(self.container, attachment))
             and self.network in (None, attachment.network)
             and (self.netns is None or _is_same_namespace(self.netns, attachment.netns))
         )
+
+
+def _is_called(text: str, attachment: Attachment) -> bool:
+    return _is_container(text, attachment) or _is_same_namespace(text, attachment.netns)
+
+
+def _is_container(text: str, attachment: Attachment) -> bool:
+    return bool(text) and (text == attachment.container_name or attachment.container_id.startswith(text))
 
 
 def _is_same_namespace(wanted: str, recorded: str) -> bool:

@@ -142,7 +142,8 @@ def _attachment(port: Port, attachment: Attachment) -> list[Text]:
     if attachment.interface:
         head.append(f"  {short(attachment.interface)}", "bold cyan")
     lines = [head, *_inside(port, attachment)]
-    container = short(attachment.container_id[:_ID_LENGTH]) if attachment.pod_name else ""
+    is_named = attachment.pod_name or attachment.container_name
+    container = short(attachment.container_id[:_ID_LENGTH]) if is_named else ""
     lines.append(
         Text(
             _listed(
