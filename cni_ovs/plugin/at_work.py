@@ -1,8 +1,8 @@
-"""Signs that an ADD is at work: a listening socket each, with an abstract address that is made from the port's name.
+"""Signs that an ADD, or a GC, is at work on an attachment: a listening socket each, with an abstract address.
 
-Such an address is no file (unix(7)): it goes with the last process that has the socket, however that ends. The IPAM
-plugin inherits it from ADD. If ADD is killed, the plugin goes on, and may give an address after the DEL that follows;
-nobody would return that.
+Such an address is made from the port's name, and is no file (unix(7)): it goes with the last process that has the
+socket, however that ends. The IPAM plugin inherits it from ADD. If ADD is killed, the plugin goes on, and may give an
+address after the DEL that follows; nobody would return that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .deadline import READABLE, Deadline
 from .errors import TRY_AGAIN_LATER, CniError
 
 # The runtime waits for us, and an IPAM plugin that was left alone may hang.
-_SECONDS = 5.0
+SECONDS = 5.0
 _TRIES = 3
 _PAUSE = 0.001  # between two tries: longer than what lies between bind and listen
 _BACKLOG = 4096  # visitors, also those that have gone: nobody is ever accepted
@@ -29,7 +29,8 @@ def begin(port_name: str, deadline: Deadline) -> socket | None:
     """Put up the sign; `end` takes it down. None, if that cannot be done; ADD does its work all the same.
 
     Raises:
-        CniError: TRY_AGAIN_LATER, when an ADD of the same attachment is at work: each would undo what the other does.
+        CniError: TRY_AGAIN_LATER, when another command is at work on the same attachment: each would undo what the
+            other does.
     """
     for _ in range(_TRIES):
         sign = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -43,7 +44,9 @@ def begin(port_name: str, deadline: Deadline) -> socket | None:
         if visit.is_add_alive():
             visit.close()
             raise CniError(
-                TRY_AGAIN_LATER, "another ADD of this attachment is at work", f"it is process {visit.process}"
+                TRY_AGAIN_LATER,
+                "another ADD of this attachment, or a GC that removes it, is at work",
+                f"it is process {visit.process}",
             )
         if visit.found:
             visit.wait(deadline)
@@ -120,7 +123,7 @@ class _Visit:
         if self._door is None:
             return
         try:
-            deadline.shorter(min(_SECONDS, deadline.remaining() / 2)).wait(
+            deadline.shorter(min(SECONDS, deadline.remaining() / 2)).wait(
                 f"waiting for the ADD of process {self.process} or its IPAM plugin", (self._door.fileno(), READABLE)
             )
         except CniError as error:

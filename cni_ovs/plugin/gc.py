@@ -142,7 +142,8 @@ class Removal:
         An ADD that begins meanwhile is refused: its address would be returned under it.
         """
         try:
-            sign = at_work.begin(name, self._patience)
+            # As long as any other command waits for an IPAM plugin that a killed ADD has left, and no longer.
+            sign = at_work.begin(name, self._patience.shorter(at_work.SECONDS))
         except CniError:
             log.info(f"an ADD is at work on port {name!r}; it is left for the next GC")
             return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -225,3 +227,20 @@ def test_an_add_is_refused_while_gc_returns_the_address_of_its_attachment(node: 
     collecting.wait().silent()
     node.assert_nothing_left()
     pod.add().ok()
+
+
+@pytest.mark.contract(24)
+@pytest.mark.one_target
+def test_gc_waits_for_the_ipam_plugin_of_a_killed_add_but_not_three_times(node: Node) -> None:
+    ipam = node.scripted_ipam(ADD="exec sleep 60")
+    pod = node.attachment(ipam=ipam.config, cni_path=str(ipam.folder))
+    adding = pod.start("ADD")
+    wait_for("the IPAM plugin is asked, and the port is there", lambda: ipam.calls == ["ADD"] and node.ports())
+    adding.signal(signal.SIGKILL)
+    adding.wait()
+    done = pod.gc(**{VALID: []})
+    done.silent()
+    assert 4 < done.seconds < 8
+    os.kill(ipam.pid("ADD"), signal.SIGKILL)
+    wait_for("it has ended", lambda: not node.strangers())
+    node.assert_nothing_left()
