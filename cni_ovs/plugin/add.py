@@ -71,7 +71,8 @@ def run(
 
     Args:
         invocation, config, deadline: the command's.
-        given: addresses and routes that the caller has already, for a configuration without IPAM.
+        given: addresses and routes that the caller has already, for a configuration without IPAM. Stale ports are left
+            alone then: nothing says how to return their addresses.
 
     Raises:
         CniError: what went wrong first; everything done before is undone.
@@ -212,10 +213,9 @@ def _attach(
             # Its client speaks over the interface.
             delegate = _start_ipam(invocation, config, insertion, attachment, undo, sign)
         _add_interfaces(result, ends, attachment, config)
-        if delegate is not None:
-            given = _addresses(delegate, deadline)
-        if given is not None:
-            _add_addresses(result, given, sandbox, ends, guard, deadline)
+        answer = given if delegate is None else _addresses(delegate, deadline)
+        if answer is not None:
+            _add_addresses(result, answer, sandbox, ends, guard, deadline)
         if config.dns:
             result.dns = config.dns
         rendered = render(result, invocation.version)
@@ -224,7 +224,7 @@ def _attach(
         if isinstance(error, KernelError):
             raise CniError(KERNEL_REFUSED, f"the kernel refused a change: {error.strerror}") from error
         raise
-    if insertion.suspects:
+    if insertion.suspects and given is None:
         from . import stale  # noqa: PLC0415 - start-up time, for something rare
 
         stale.sweep(insertion, insertion.suspects, invocation, config, deadline)

@@ -16,6 +16,7 @@ CLAIM = "contStale"  # since when somebody is removing it because its container 
 RATE_LIMITER = "contRateLimiter"  # what DEL has to remove besides port and device (bandwidth.py): one of these
 QOS_ROW, IFB = "qos", "ifb"
 FLOWS = "contFlows"  # the bridge that has OpenFlow rules for the port (spoofing.py)
+BY_HAND = "cniOvsAttach"  # with what `cni-ovs attach` made it; no runtime knows of it, so GC leaves it alone
 SOCKET, DEVICE_INFO = "contSocketPath", "contDeviceInfoFile"  # the files of a vhost-user port
 # Of a VF, and how it and its representor were found (devices/vf.py).
 DEVICE = "contDeviceID"

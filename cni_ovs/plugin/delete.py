@@ -125,7 +125,7 @@ def detach(
         # After the row: as long as there is a port, nothing forged may leave it.
         errors.attempt(remove_rules, vswitch, ports, config, deadline, None if removed else attachment)
     if reached and attachment.netns and config.interface_type in devices.MOVED:
-        errors.attempt(lambda: _destroy_orphan(attachment))
+        errors.attempt(lambda: destroy_orphan(attachment))
     if not removed and not foreign:
         # Nothing is recorded, or it cannot be asked for. A veth can be found by its name.
         errors.attempt(lambda: devices.of("veth").destroy(Netlink(), attachment.port_name))
@@ -220,10 +220,11 @@ def remove_rules(
             spoofing.remove(config, bridge, attachments.name_of(identity), vswitch_time(deadline))
 
 
-def _destroy_orphan(attachment: Attachment) -> None:
-    from .devices.internal import destroy_orphan  # noqa: PLC0415 - a veth has none
+def destroy_orphan(attachment: Attachment) -> None:
+    """Delete the device that an internal port, or a tap, has left in the container; see devices/internal.py."""
+    from .devices import internal  # noqa: PLC0415 - a veth has none
 
     sandbox = open_if_there(attachment.netns)
     if sandbox is not None:
-        destroy_orphan(sandbox.netlink, attachment.port_name)
+        internal.destroy_orphan(sandbox.netlink, attachment.port_name)
         sandbox.close()

@@ -49,7 +49,7 @@ def _remove_stale(
         if not tells_attachment(recorded):
             log.warning(f"port {port.name!r} does not say whose it is; it is left alone")
             continue
-        if (recorded["contID"], recorded["contIface"]) in valid:
+        if (recorded["contID"], recorded["contIface"]) in valid or attachments.BY_HAND in recorded:
             continue
         log.info(f"removing port {port.name!r} of container {recorded['contID']}, interface {recorded['contIface']!r}")
         errors.attempt(removal.remove, port)
@@ -65,7 +65,7 @@ def _remove_stale(
             # It was attached anew, and has perhaps the same address; or removing it has just failed.
             if (recorded["contID"], recorded["contIface"]) in valid:
                 detaching.forget(vswitch, name)
-        elif (recorded["contID"], recorded["contIface"]) not in valid:
+        elif (recorded["contID"], recorded["contIface"]) not in valid and attachments.BY_HAND not in recorded:
             log.info(f"finishing the removal of container {recorded['contID']}, interface {recorded['contIface']!r}")
             errors.attempt(removal.finish, name, recorded)
 
