@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cni_ovs.plugin.errors import CniError
 from cni_ovs.plugin.forms import is_identifier
 from cni_ovs.plugin.netns import Namespace, is_own
 from cni_ovs.plugin.spelling import nearest
@@ -16,6 +17,7 @@ from .failure import Failure
 from .runtimes import Container
 
 NAMED = Path("/run/netns")  # where ip-netns(8) keeps namespaces
+NAMED_FOLDERS = (str(NAMED), "/var/run/netns")  # as runtimes may call it
 _SHORTEST_ID = 3  # so much of a container's id must be given
 _LISTED = 10
 _LONGEST_COMPLAINT = 200
@@ -51,11 +53,15 @@ def find(text: str) -> Target:
     """What is meant: a path, the name of a namespace, the number of a process, or a container's or pod's name or id.
 
     Raises:
-        Failure: there is nothing of that name, or more than one.
-        CniError: it is no network namespace, or may not be entered.
+        Failure: there is nothing of that name, or more than one; or it is no network namespace.
     """
+    if not text:
+        raise Failure("no container is named: TARGET is empty", "see `cni-ovs show`")
     target = _namespace(text) or _process(text) or _container(text)
-    Namespace(target.netns).close()
+    try:
+        Namespace(target.netns).close()
+    except CniError as error:
+        raise Failure(error.msg.replace("CNI_NETNS", "the namespace", 1), error.details) from error
     if is_own(target.netns):
         raise Failure(f"{text!r} has the network namespace of this host", "name a container that has one of its own")
     return target
@@ -72,7 +78,7 @@ def names() -> list[str]:
 
 def _namespace(text: str) -> Target | None:
     """A path, or a name of ip-netns(8)."""
-    if not text or "\0" in text or ("/" in text and not text.startswith("/")):
+    if "\0" in text or ("/" in text and not text.startswith("/")):
         return None
     path = Path(text) if text.startswith("/") else NAMED / text
     try:
@@ -135,7 +141,7 @@ def _matching(text: str, containers: list[Container]) -> list[Container]:
     """The containers that are meant: by their id or name, or else by a pod's name, or else by the id's beginning."""
     ways: tuple[Callable[[Container], bool], ...] = (
         lambda one: text == one.id or text in one.names,
-        lambda one: text == one.pod or (bool(one.pod) and text == one.pod.partition("/")[2]),
+        lambda one: bool(one.pod) and text in (one.pod, one.pod.partition("/")[2]),
         lambda one: len(text) >= _SHORTEST_ID and one.id.startswith(text),
     )
     for is_meant in ways:
