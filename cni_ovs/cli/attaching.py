@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import select
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from cni_ovs.plugin import add, delete, log, protocol
+from cni_ovs.plugin import add, at_work, delete, detaching, log, protocol
 from cni_ovs.plugin import attachment as attachments
+from cni_ovs.plugin.attachment import BY_HAND
 from cni_ovs.plugin.config import NetworkConfig
 from cni_ovs.plugin.deadline import Deadline
-from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.devices import MOVED
+from cni_ovs.plugin.errors import TRY_AGAIN_LATER, CniError
 from cni_ovs.plugin.forms import is_identifier
 from cni_ovs.plugin.main import stop_on_signals
 from cni_ovs.plugin.protocol import Invocation
 from cni_ovs.plugin.result import parse
+from cni_ovs.plugin.vswitch import Vswitch
 
-from . import kernel, recorded, targets
-from .database import Bridge, OpenVSwitch, Port
+from . import kernel, recorded
+from .configurations.source import PLUGIN_FOLDERS
+from .database import Port
 from .failure import Failure
 from .recorded import Record
 from .targets import Target
 
 NETWORK = "cni-ovs"  # of attachments without a configuration of their own
-PLUGIN_FOLDERS = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
-_SHORTEST_ID = 3
+_SECONDS = 5.0  # for what is recorded, and what is asked besides
 
 
-def attach(target: Target, ifname: str, record: Record) -> dict[str, Any]:
-    """Attach a container; returns the CNI result, and leaves nothing behind if that fails.
+@dataclass(frozen=True)
+class Attached:
+    """What ADD has made: on which bridge, and the CNI result."""
+
+    bridge: str
+    result: dict[str, Any]
+
+
+def attach(target: Target, ifname: str, record: Record) -> Attached:
+    """Attach a container; leaves nothing behind if that fails.
 
     Args:
         target: the container.
@@ -39,12 +52,13 @@ def attach(target: Target, ifname: str, record: Record) -> dict[str, Any]:
     Raises:
         CniError: as ADD.
     """
-    own = {recorded.KEY: record.text()}
+    record = replace(record, process=kernel.process(target.netns))
+    own = {BY_HAND: record.text()}
     if target.runtime not in ("namespace", "process"):
         own[recorded.NAME] = target.name
-    config = {**record.config, "external_ids": {**(record.config.get("external_ids") or {}), **own}}
     namespace, _, name = target.pod.partition("/")
-    pod = f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};" if name and is_identifier(name) else ""
+    is_pod = is_identifier(namespace) and is_identifier(name)
+    pod = f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};" if is_pod else ""
     variables = {
         "CNI_CONTAINERID": target.container_id,
         "CNI_NETNS": target.netns,
@@ -52,70 +66,180 @@ def attach(target: Target, ifname: str, record: Record) -> dict[str, Any]:
         "CNI_PATH": record.cni_path,
         "CNI_ARGS": f"{pod}IgnoreUnknown=1",
     }
-    return _add(variables, config, record)
+    return _add(variables, record, own)
 
 
-def _add(variables: dict[str, str], config: dict[str, Any], record: Record) -> dict[str, Any]:
-    """ADD, with the addresses of the record if it has any."""
-    invocation, read, deadline = _prepare("ADD", variables, config)
-    if not record.ips:
-        return add.run(invocation, read, deadline)
-    given = parse({"ips": record.ips, "routes": record.routes})
-    read.ipam_type = None
-    return add.run(invocation, read, deadline, given)
+def detach(external_ids: dict[str, str], record: Record, socket_file: str, cni_path: str) -> None:
+    """Detach what a port of ours, or a note of one, tells of.
 
-
-def detach(port: Port, record: Record, socket_file: str) -> None:
-    """Detach what a port of ours belongs to.
+    Args:
+        external_ids: those of the port, or what is noted.
+        record: with what it was made.
+        socket_file: where Open vSwitch is.
+        cni_path: where IPAM plugins are. What is recorded is not taken: a row of the database would say what is run.
 
     Raises:
         CniError: as DEL.
     """
-    invocation, config, deadline = _prepare(
-        "DEL", _variables(port, record), {**record.config, "socket_file": socket_file}
-    )
-    if record.ips and recorded.recorded(port):
-        config.ipam_type = None  # no IPAM plugin gave them
-    delete.run(invocation, config, deadline)
-
-
-def replace(port: Port, record: Record, socket_file: str, netns: str) -> dict[str, Any]:
-    """Detach what a port belongs to, without returning its addresses, and attach it anew with those of the record.
-
-    Args:
-        port: which.
-        record: what it was made with.
-        socket_file: where Open vSwitch is.
-        netns: the container's namespace; another one than that of the port, if the container was restarted.
-
-    Raises:
-        CniError: as DEL and ADD. If it is one of ADD, the port is gone, and the details say so.
-    """
-    variables = _variables(port, record)
-    config = {**record.config, "socket_file": socket_file}
-    invocation, read, deadline = _prepare("DEL", variables, config)
-    if record.ips:
-        read.ipam_type = None
-    delete.detach(attachments.of(invocation, read), invocation, read, deadline, wait=True)
+    variables = _variables(external_ids, cni_path)
+    invocation, config, deadline = _prepare("DEL", variables, {**record.config, "socket_file": socket_file})
+    attachment = attachments.of(invocation, config)
+    attachment.external_ids = external_ids  # if a note stays, because the address cannot be returned, it tells it all
+    at_work.wait_for_end(attachment.port_name, deadline)
     try:
-        return _add({**variables, "CNI_NETNS": netns}, config, record)
+        # Not delete.run: that also removes stale ports of the network, whose addresses only its configuration returns.
+        vswitch = delete.detach(attachment, invocation, config, deadline)
+        if vswitch is not None:
+            vswitch.use(deadline)
+            detaching.forget(vswitch, attachment.port_name)
     except CniError as error:
-        gone = "the port is gone now: restart the container, or `cni-ovs attach` it anew"
-        error.details = f"{error.details}; {gone}" if error.details else gone
+        if record.cni_path not in ("", cni_path):
+            _add_details(error, f"it was attached with --cni-path {record.cni_path}")
+        if _is_noted(attachment.port_name, socket_file):
+            _add_details(error, "the port is gone, and its address is not returned: type the same again then")
         raise
 
 
-def _variables(port: Port, record: Record) -> dict[str, str]:
-    """Those of the attachment that a port is recorded to belong to."""
-    recorded_ids = port.external_ids
+def reattach(
+    external_ids: dict[str, str], record: Record, socket_file: str, port: Port | None, netns: str = ""
+) -> Attached:
+    """Attach anew, without returning addresses or asking for others.
+
+    In the transaction that removes the port a note of all that is left. So if this process is killed before there is a
+    new one, or ADD fails, this can be done again without the port.
+
+    Args:
+        external_ids: those of the port, or what is noted.
+        record: with what.
+        socket_file: where Open vSwitch is.
+        port: what is there and is removed before; None if it has been.
+        netns: the container's namespace, if it has another one now.
+
+    Raises:
+        CniError: as DEL and ADD; if the port is gone then, the details say so.
+        Failure: somebody else is doing it.
+    """
+    name = attachments.name_of(external_ids)
+    own = {key: external_ids[key] for key in (BY_HAND, recorded.NAME) if key in external_ids}
+    variables = _variables(external_ids)
+    if netns:
+        record = replace(record, process=kernel.process(netns))
+        own[BY_HAND] = record.text()
+    whole = replace(record, config={**record.config, "socket_file": socket_file})
+    # What is wrong with it is told while the port is there.
+    invocation, config, deadline = _prepare("ADD", variables, _values(whole, own))
+    try:
+        sign = at_work.begin(f"{name}-reattach", deadline)
+    except CniError as error:
+        raise Failure("another `cni-ovs reattach` is just attaching it anew", error.details) from error
+    try:
+        if port is not None:
+            note = detaching.note(name, {**external_ids, recorded.INTERRUPTED: record.text()})
+            _remove(port, note, invocation, config, deadline)
+        attached = _add({**variables, "CNI_NETNS": netns or variables["CNI_NETNS"]}, whole, own)
+        detaching.forget(Vswitch(socket_file, Deadline(_SECONDS)), name)
+    except CniError as error:
+        if _is_noted(name, socket_file):
+            _add_details(error, "the port is gone; how it was is noted: `cni-ovs reattach` tries again")
+        raise
+    finally:
+        if sign is not None:
+            at_work.end(sign)
+    return attached
+
+
+def _remove(
+    port: Port, note: dict[str, str], invocation: Invocation, config: NetworkConfig, deadline: Deadline
+) -> None:
+    """Remove a port and what belongs to it, but for its address, unless somebody is at work on it.
+
+    Raises:
+        CniError: as DEL; TRY_AGAIN_LATER, if it is not what was seen any more.
+    """
+    attachment = attachments.of(invocation, config)
+    sign = at_work.begin(attachment.port_name, deadline)
+    try:
+        vswitch = delete.open_vswitch(config, deadline)
+        ports = [one for one in vswitch.ports_of_network(attachment.identity) if one.uuid == port.uuid]
+        if not ports or not delete.remove_ports(vswitch, ports, deadline, wait=True, notes=note):
+            raise CniError(TRY_AGAIN_LATER, f"port {port.name} has changed meanwhile", "try it again")
+        delete.remove_rules(vswitch, ports, config, deadline)
+        if ports[0].interface_type in MOVED:
+            delete.destroy_orphan(attachment)
+    finally:
+        if sign is not None:
+            at_work.end(sign)
+
+
+def _add(variables: dict[str, str], record: Record, own: dict[str, str]) -> Attached:
+    """ADD, with the addresses of the record if it has any.
+
+    Args:
+        variables: CNI_.
+        record: with what.
+        own: what is added to external_ids.
+    """
+    invocation, config, deadline = _prepare("ADD", variables, _values(record, own))
+    given = None
+    if record.ips:
+        routes = [route for route in record.routes if not route.get("onlink")]
+        given = parse({"ips": record.ips, "routes": routes})
+        config.ipam_type = None
+    result = add.run(invocation, config, deadline, given)
+    for route in record.routes:
+        if route.get("onlink"):
+            try:
+                kernel.add_onlink(route, invocation.ifname, invocation.netns)
+            except OSError as error:
+                log.warning(f"the route to {route['dst']} through {route['gw']} cannot be set: {error.strerror}")
+    if BY_HAND in own:
+        _complete(attachments.of(invocation, config).identity, record, result, invocation.ifname, config.socket_file)
+    return Attached(config.bridge, result)
+
+
+def _values(record: Record, own: dict[str, str]) -> dict[str, Any]:
+    """The configuration for ADD."""
+    values = recorded.added(record.config, "external_ids", own)
+    return recorded.added(values, "runtimeConfig", {"mac": record.mac}) if record.mac else values
+
+
+def _complete(identity: dict[str, str], record: Record, result: dict[str, Any], ifname: str, socket_file: str) -> None:
+    """Record also what the attachment has been given: when its device is lost, nobody else knows of it."""
+    ips, routes, mac = recorded.given(result, ifname)
+    onlink = [route for route in record.routes if route.get("onlink")]
+    text = replace(record, ips=ips, routes=[*routes, *onlink], mac=mac).text()
+    try:
+        vswitch = Vswitch(socket_file, Deadline(_SECONDS))
+        for port in vswitch.ports_of_network(identity):
+            vswitch.claim(port, {BY_HAND: text})
+    except CniError as error:
+        log.warning(f"what the attachment was given is not recorded: {error.msg}")
+
+
+def _is_noted(name: str, socket_file: str) -> bool:
+    """Whether there is a note of a port, and no port."""
+    try:
+        vswitch = Vswitch(socket_file, Deadline(_SECONDS))
+        noted = attachments.identity_of(detaching.notes(vswitch, {}).get(name, {}))
+        return noted is not None and not vswitch.ports_of_network(noted)
+    except CniError:
+        return False
+
+
+def _add_details(error: CniError, text: str) -> None:
+    error.details = f"{error.details}; {text}" if error.details else text
+
+
+def _variables(external_ids: dict[str, str], cni_path: str = PLUGIN_FOLDERS) -> dict[str, str]:
+    """Those of the attachment that external_ids tell of."""
     pods = {"K8S_POD_NAMESPACE": "contPodNamespace", "K8S_POD_NAME": "contPodName", "K8S_POD_UID": "contPodUid"}
-    known = [f"{theirs}={recorded_ids[ours]}" for theirs, ours in pods.items() if recorded_ids.get(ours)]
+    known = [f"{theirs}={external_ids[ours]}" for theirs, ours in pods.items() if external_ids.get(ours)]
     return {
-        "CNI_CONTAINERID": recorded_ids.get("contID", ""),
-        "CNI_NETNS": recorded_ids.get("contNetns", ""),
-        "CNI_IFNAME": recorded_ids.get("contIface", ""),
-        "CNI_PATH": record.cni_path or PLUGIN_FOLDERS,
-        "CNI_ARGS": ";".join(["IgnoreUnknown=1", *known]),
+        "CNI_CONTAINERID": external_ids.get("contID", ""),
+        "CNI_NETNS": external_ids.get("contNetns", ""),
+        "CNI_IFNAME": external_ids.get("contIface", ""),
+        "CNI_PATH": cni_path,
+        "CNI_ARGS": ";".join(["IgnoreUnknown=1", *(text for text in known if ";" not in text)]),
     }
 
 
@@ -141,45 +265,9 @@ def _stop() -> int:
     return stop_on_signals()
 
 
-def ports_of(switch: OpenVSwitch, text: str, ifname: str | None = None) -> list[tuple[Bridge, Port]]:
-    """The ports of ours that are a container's, which need not run any more.
-
-    Args:
-        switch: what is in Open vSwitch.
-        text: TARGET; if nothing of that name runs, it may also be what is recorded with a port.
-        ifname: only that of this interface.
-
-    Raises:
-        Failure: there is none.
-    """
-    try:
-        target = targets.find(text)
-    except Failure:
-        found = [(bridge, port) for bridge, port in switch.attached() if _is_recorded(port.external_ids, text)]
-        if not found:
-            raise
-    else:
-        found = [(bridge, port) for bridge, port in switch.attached() if _is_of(port.external_ids, target)]
-    there = [port.external_ids.get("contIface", "") for _, port in found]
-    found = [(bridge, port) for bridge, port in found if ifname in (None, port.external_ids.get("contIface"))]
-    if not found:
-        what = "nothing" if ifname is None else f"no interface {ifname!r}"
-        raise Failure(f"{text!r} has {what} attached", f"it has {', '.join(there)}" if there else "see `cni-ovs show`")
-    return found
-
-
-def _is_of(external_ids: dict[str, str], target: Target) -> bool:
-    if external_ids.get("contID") == target.container_id:
-        return True
-    try:
-        return kernel.identity(external_ids.get("contNetns", "")) == target.identity
-    except (OSError, ValueError):
-        return False
-
-
-def _is_recorded(external_ids: dict[str, str], text: str) -> bool:
-    """Whether a port is recorded to be that of a container of this name, id or path."""
-    netns, container = external_ids.get("contNetns", ""), external_ids.get("contID", "")
-    pod = f"{external_ids.get('contPodNamespace')}/{external_ids.get('contPodName')}"
-    names = (external_ids.get(recorded.NAME), container, netns, netns.rpartition("/")[2], pod, pod.partition("/")[2])
-    return text in names or (len(text) >= _SHORTEST_ID and container.startswith(text))
+def check_stop() -> None:
+    """Raise Failure if a signal has come: what would follow is not begun."""
+    poll = select.poll()
+    poll.register(_stop(), select.POLLIN)
+    if poll.poll(0):
+        raise Failure("stopped by a signal")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import IO, Any
 
 import click
+
+from cni_ovs.plugin.errors import TRY_AGAIN_LATER, CniError
 
 from .output import plain
 
@@ -28,6 +31,16 @@ class Failure(click.ClickException):
         click.echo(f"{self.command}: {one_line(self.message)}", file=file, err=file is None)
         if self.remedy:
             click.echo(f"  to do: {one_line(self.remedy)}", file=file, err=file is None)
+
+
+def from_plugin(error: CniError) -> Failure:
+    """An error of the plugin's, in the words of the command."""
+    remedy = error.details.replace("`socket_file`", "--db")  # what a configuration calls it
+    if isinstance(error.__cause__, PermissionError) and os.geteuid() != 0:
+        remedy = "run it as root"
+    elif error.code == TRY_AGAIN_LATER and remedy in ("", "it did not answer in time; see its log"):
+        remedy = "`cni-ovs doctor` says what is wrong with Open vSwitch"
+    return Failure(error.msg, remedy)
 
 
 def one_line(text: str) -> str:

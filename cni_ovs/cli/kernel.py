@@ -6,7 +6,9 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from errno import EINTR
+from errno import EINTR, ENODEV
+from functools import partial
+from pathlib import Path
 from socket import AF_INET, AF_INET6
 from typing import Any
 
@@ -19,7 +21,7 @@ from cni_ovs.plugin.netns import Namespace
 OWN = netns.OWN
 _EVERYWHERE = {AF_INET: "0.0.0.0/0", AF_INET6: "::/0"}
 _MAIN = 254
-_RTN_UNICAST, _RTPROT_KERNEL = 1, 2
+_RTN_UNICAST, _RTPROT_KERNEL, _RTPROT_RA, _RTNH_F_ONLINK = 1, 2, 9, 4  # linux/rtnetlink.h
 _IPV6_PRIORITY = 1024  # the kernel gives it to routes without one
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 
@@ -52,15 +54,16 @@ def inside(path: str) -> Iterator[None]:
     Raises:
         OSError: there is none, it is no network namespace, or this process may not enter it.
     """
-    try:
-        namespace = Namespace(path)
-    except CniError as error:
-        raise error.__cause__ or OSError(str(error)) from None
-    try:
-        with namespace:
-            yield
-    finally:
-        namespace.close()
+    with contextlib.ExitStack() as entered:
+        try:
+            namespace = Namespace(path)
+            entered.callback(namespace.close)
+            entered.enter_context(namespace)
+        except CniError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))
+            cause.filename = path
+            raise cause from None
+        yield
 
 
 @contextlib.contextmanager
@@ -96,7 +99,12 @@ def link(name: str, path: str = OWN) -> Link | None:
 
 @dataclass(frozen=True)
 class Route:
-    """A route through one interface, by itself or by a gateway; `kernel` is one that the kernel has made."""
+    """A route through one interface, by itself or by a gateway.
+
+    Attributes:
+        comes_by_itself: whether the kernel has made it, of an address or because a router has announced it.
+        onlink: whether its gateway is taken to be on the link, though no other route says so.
+    """
 
     destination: str  # as 10.0.0.0/8, also 0.0.0.0/0
     gateway: str | None
@@ -105,15 +113,41 @@ class Route:
     scope: int
     priority: int | None
     mtu: int | None
-    kernel: bool
+    comes_by_itself: bool
+    onlink: bool
 
 
 def routes(path: str = OWN) -> list[Route]:
     """Every unicast route of a namespace, in all tables, but for those with several gateways."""
     with connected(path) as netlink:
-        messages = [message for family in _EVERYWHERE for message in netlink.get_routes(family=family)]
+        messages = [message for family in _EVERYWHERE for message in _dump(partial(netlink.get_routes, family=family))]
     found = [_route(message) for message in messages if message["type"] == _RTN_UNICAST]
     return [route for route in found if route is not None]
+
+
+def add_onlink(route: dict[str, Any], ifname: str, path: str) -> None:
+    """Add a route whose gateway is taken to be on the link, which no CNI result can say.
+
+    Args:
+        route: as in a CNI result, with `gw`.
+        ifname: the interface, by its name or alternative name.
+        path: of the namespace.
+
+    Raises:
+        OSError: the kernel refused, or the interface has gone.
+    """
+    through = link(ifname, path)
+    if through is None:
+        raise OSError(ENODEV, os.strerror(ENODEV))
+    more = {key: route[key] for key in ("table", "scope", "priority") if key in route}
+    metrics = {"metrics": {"mtu": route["mtu"]}} if "mtu" in route else {}
+    with connected(path) as netlink:
+        try:
+            netlink.route(
+                "add", dst=route["dst"], gateway=route["gw"], oif=through.index, flags=_RTNH_F_ONLINK, **more, **metrics
+            )
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from error
 
 
 def default_routes(path: str = OWN) -> dict[int, str]:
@@ -133,6 +167,22 @@ def identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def process(path: str) -> str:
+    """Which process a path as /proc/PID/ns/net leads to, whoever had the number before; "" if it leads to none.
+
+    That is the machine's boot and when the process began (proc(5), starttime).
+    """
+    _, proc, number, *_ = [*path.split("/"), "", "", ""]
+    if proc != "proc" or not (number.isascii() and number.isdecimal()):
+        return ""
+    try:
+        stat = Path(f"/proc/{number}/stat").read_bytes()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {int(stat.rpartition(b')')[2].split()[19])}"
+    except (OSError, ValueError, LookupError):  # it has just ended
+        return ""
+
+
 def _dump(ask: Callable[[], Iterable[Any]]) -> list[Any]:
     """All that the kernel tells of, asked again when something has changed meanwhile."""
     for _ in range(10):
@@ -142,7 +192,7 @@ def _dump(ask: Callable[[], Iterable[Any]]) -> list[Any]:
             continue
         except NetlinkError as error:
             raise OSError(error.code, os.strerror(error.code)) from error
-    raise OSError(EINTR, "the interfaces kept changing while they were read")
+    raise OSError(EINTR, "interfaces, addresses or routes kept changing while they were read")
 
 
 def _link(message: Any, addresses: list[str]) -> Link:
@@ -177,5 +227,6 @@ def _route(message: Any) -> Route | None:
         scope=message["scope"],
         priority=message.get_attr("RTA_PRIORITY"),
         mtu=metrics.get_attr("RTAX_MTU") if metrics else None,
-        kernel=message["proto"] == _RTPROT_KERNEL,
+        comes_by_itself=message["proto"] in (_RTPROT_KERNEL, _RTPROT_RA),
+        onlink=bool(message["flags"] & _RTNH_F_ONLINK),
     )

@@ -77,7 +77,7 @@ class Search:
         address: of the database.
         network: only this one; "" for all.
         known: the configurations of networks.
-        bin_folders: CNI_PATH for IPAM plugins.
+        cni_path: where IPAM plugins are.
         stop: as for Deadline.
 
     Raises:
@@ -85,13 +85,13 @@ class Search:
     """
 
     def __init__(
-        self, address: str, network: str, known: networks.Networks, bin_folders: str, stop: tuple[int, ...]
+        self, address: str, network: str, known: networks.Networks, cni_path: str, stop: tuple[int, ...]
     ) -> None:
         self._stop = stop
         self._address = address
         self._network = network
         self._known = known
-        self._environment = {**os.environ, "CNI_COMMAND": "GC", "CNI_PATH": bin_folders}
+        self._environment = {**os.environ, "CNI_COMMAND": "GC", "CNI_PATH": cni_path}
         self._state = database.read(address)
         self._bridges = {port.uuid: bridge for bridge, port in self._state.ports()}
         self._proofs = Proofs(address, self._state)
@@ -187,7 +187,7 @@ class Search:
     def _config_of(self, name: str, external_ids: dict[str, str]) -> tuple[network_config.NetworkConfig, bool]:
         """What an attachment was made with, or the configuration of its network, and whether one of them is known."""
         network = external_ids.get("contNetwork", "")
-        record = recorded.known(name, external_ids)
+        record = recorded.known(external_ids)
         found = record.config if record else self._known.by_name.get(network)
         return self._config(network, found or {}), found is not None
 

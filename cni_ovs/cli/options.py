@@ -15,7 +15,7 @@ from cni_ovs.plugin import forms
 from cni_ovs.plugin.config import DEFAULT_SOCKET
 
 from . import candidates
-from .configurations.source import FOLDERS
+from .configurations.source import FOLDERS, PLUGIN_FOLDERS
 
 # A shell puts what it is offered into the line as it is, and a name in a database may be anything: so nothing is
 # offered that means something to a shell, or would be taken for an option.
@@ -113,4 +113,14 @@ conf_dirs = click.option(
     show_default=True,
     metavar="FOLDER",
     help="Where the runtime, and Multus, have network configurations; may be given several times.",
+)
+
+cni_path = click.option(
+    "--cni-path",
+    default=PLUGIN_FOLDERS,
+    envvar="CNI_PATH",
+    show_default=True,
+    show_envvar=True,
+    metavar="FOLDERS",
+    help="Where IPAM plugins are, joined by a colon.",
 )

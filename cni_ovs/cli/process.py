@@ -19,10 +19,10 @@ import click
 from click.shell_completion import shell_complete
 
 from cni_ovs import __version__
-from cni_ovs.plugin.errors import TRY_AGAIN_LATER, CniError
+from cni_ovs.plugin.errors import CniError
 
 from .app import app
-from .failure import Failure, one_line
+from .failure import Failure, from_plugin, one_line
 
 NAME = "cni-ovs"
 COMPLETE = "_CNI_OVS_COMPLETE"  # the variable by which a shell asks (click's name for it)
@@ -106,7 +106,7 @@ def _failure(error: BaseException) -> click.ClickException:
     if isinstance(error, click.ClickException):
         return error
     if isinstance(error, CniError):
-        return Failure(error.msg, _remedy(error))
+        return from_plugin(error)
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         denied = isinstance(error, PermissionError) and os.geteuid() != 0
@@ -117,14 +117,6 @@ def _failure(error: BaseException) -> click.ClickException:
         f"{type(error).__name__}: {error}{where}",
         f"this is a defect of {NAME} {__version__}: report it, with what the same command prints with {DEBUG}=1",
     )
-
-
-def _remedy(error: CniError) -> str:
-    if isinstance(error.__cause__, PermissionError) and os.geteuid() != 0:
-        return "run it as root"
-    if error.code == TRY_AGAIN_LATER and error.details in ("", "it did not answer in time; see its log"):
-        return "`cni-ovs doctor` says what is wrong with Open vSwitch"
-    return error.details.replace("`socket_file`", "--db")  # what a configuration calls it
 
 
 def _flush() -> None:

@@ -15,6 +15,7 @@ from cni_ovs.plugin.vswitch import USERSPACE, Port
 from . import database, kernel, taps
 from .connection.ends import is_namespace
 from .failure import Failure
+from .recorded import is_process_gone
 
 _CLAIM_SECONDS = 5  # another command that has begun to remove a port needs less
 
@@ -43,7 +44,7 @@ class Proofs:
     def is_alive(self, recorded: dict[str, str]) -> bool:
         """Whether the network namespace of a container is there."""
         path = recorded.get("contNetns", "")
-        return is_namespace(path) and not is_own(path)
+        return is_namespace(path) and not is_own(path) and not is_process_gone(recorded)
 
     def doubt(self, port: Port) -> str:
         """Why a port's container may live although there is no namespace at its path; "" if it is provably gone."""
@@ -52,10 +53,11 @@ class Proofs:
             return "it does not say whose it is"
         if not recorded.get("contNetns"):
             return "it does not say where its network namespace was"
-        if is_own(recorded["contNetns"]):
-            return "at the path of its network namespace is that of this host"
-        if not is_gone(recorded["contNetns"]):
-            return "its network namespace cannot be seen from here"
+        if not is_process_gone(recorded):  # else the path may be another one's by now
+            if is_own(recorded["contNetns"]):
+                return "at the path of its network namespace is that of this host"
+            if not is_gone(recorded["contNetns"]):
+                return "its network namespace cannot be seen from here"
         claimed = recorded.get(attachments.CLAIM, "")
         if claimed.isdecimal() and abs(time.time() - int(claimed[:19])) < _CLAIM_SECONDS:
             return "another command is just removing it"
@@ -103,9 +105,10 @@ class Proofs:
         path = recorded.get("contNetns", "")
         if not is_identifier(recorded.get("contNetwork", "")):
             return "it does not say whose it is"
-        if is_namespace(path):
+        is_elsewhere = is_process_gone(recorded)
+        if is_namespace(path) and not is_elsewhere:
             return "its network namespace is there: its runtime, or `cni-ovs detach`, finishes the removal"
-        if path and not is_gone(path):
+        if path and not is_elsewhere and not is_gone(path):
             return "its network namespace cannot be seen from here"
         if self._host.link(name) is not None:
             return "its veth pair is there, so its network namespace lives, without that path"

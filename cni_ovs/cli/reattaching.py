@@ -11,19 +11,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cni_ovs.plugin.attachment import DEVICE
+from cni_ovs.plugin.attachment import DEVICE, FLOWS, RATE_LIMITER
+from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.devices import MOVED, VHOST_USER
+from cni_ovs.plugin.netns import is_own
 
-from . import attaching, kernel, recorded
+from . import attaching, kernel, recorded, runtimes
+from .attaching import Attached
+from .belongings import Belonging
 from .database import Bridge, Port
 from .failure import Failure
 from .kernel import Link
+from .recorded import Record
 
 _LINK_LOCAL = "fe80:"
+_REMEDY = "see `cni-ovs gc`"
+_KINDS = ("tun", "openvswitch")  # of the device of an internal port or a tap: userspace datapath, kernel's
 
 
 class Gone(Failure):
-    """There is no container any more."""
+    """The container's namespace is gone."""
 
 
 @dataclass(frozen=True)
@@ -31,96 +38,140 @@ class Loss:
     """An attachment, and whether it has lost its device.
 
     Attributes:
-        bridge, port: its rows.
+        belonging: its port, or the note of one.
         reason: what is lost, for people; "" if nothing is.
-        netns: the container's namespace; of one that was restarted, the new one.
-        remains: the dead device in the container, if it is there.
+        remains: the device in the container that is dead, or is to be replaced.
+        netns: the container's namespace, if it has another one now.
     """
 
-    bridge: Bridge
-    port: Port
+    belonging: Belonging
     reason: str
-    netns: str
     remains: Link | None = None
-
-    @property
-    def ifname(self) -> str:
-        """The name of the interface in the container."""
-        return self.port.external_ids.get("contIface", "")
+    netns: str = ""
 
 
-def look(bridge: Bridge, port: Port, running: dict[str, str]) -> Loss:
+def look(belonging: Belonging) -> Loss:
     """Whether an attachment has lost its device.
 
-    Args:
-        bridge, port: its rows.
-        running: the namespaces of the running containers, by their id.
-
     Raises:
-        Gone: its namespace cannot be entered.
+        Gone: its namespace cannot be entered, or is perhaps another one.
+        Failure: there is another interface.
     """
+    restarted = _restarted(belonging)
+    if belonging.hangs is None:
+        if not restarted:
+            _in_container(belonging)
+        return Loss(belonging, "attaching it anew was interrupted", netns=restarted)
+    if restarted:
+        return Loss(belonging, "the container was restarted", netns=restarted)
+    _, port = belonging.hangs
     kind = port.interface.type if port.interface else ""
-    netns, ifname = port.external_ids.get("contNetns", ""), port.external_ids.get("contIface", "")
     if kind in VHOST_USER or DEVICE in port.external_ids:
-        return Loss(bridge, port, "", netns)  # a socket, or hardware: neither is lost with ovs-vswitchd
-    current = running.get(port.external_ids.get("contID", ""), netns)
-    if current != netns and recorded.recorded(port) and not _is_same(netns, current):
-        return Loss(bridge, port, "the container was restarted", current)
-    try:
-        inner = kernel.link(ifname, netns)
-    except (OSError, ValueError) as error:
-        what = f"the container of {ifname!r} is gone: its namespace {netns!r} cannot be entered ({error})"
-        raise Gone(what, "`cni-ovs gc` removes its port; or start the container again") from error
+        return Loss(belonging, "")  # a socket, or hardware: neither is lost with ovs-vswitchd
+    inner = _in_container(belonging)
     on_host = kernel.link(port.name) is not None
     if inner is None:
-        return Loss(bridge, port, f"there is no interface {ifname} in the container", netns)
+        return Loss(belonging, f"there is no interface {belonging.ifname} in the container")
     if kind in MOVED:
+        if inner.name != port.name or inner.kind not in _KINDS:
+            raise _is_another(belonging, inner)
         # If ovs-vswitchd has made a new device of that name on the host, the container has that of an earlier one.
-        is_dead = inner.kind == "tun" and (on_host or not inner.carrier)
-        return Loss(
-            bridge, port, f"its {kind} device died with an earlier ovs-vswitchd" if is_dead else "", netns, inner
-        )
-    return Loss(bridge, port, "" if on_host else f"the host's end {port.name} of its veth pair is gone", netns, inner)
+        is_dead = inner.kind == "tun" and (on_host or (inner.up and not inner.carrier))
+        return Loss(belonging, f"its {kind} device died with an earlier ovs-vswitchd" if is_dead else "", inner)
+    if not on_host:
+        raise _is_another(belonging, inner)
+    return Loss(belonging, "", inner)
 
 
-def _is_same(netns: str, other: str) -> bool:
-    """Whether two paths are the same namespace; they are not if one of them is gone."""
+def _restarted(belonging: Belonging) -> str:
+    """The namespace of a container that was restarted since `cni-ovs attach` attached it; "" of another."""
+    ids = belonging.external_ids
+    record = recorded.by_hand(ids)
+    if record is None or not record.process or not recorded.is_process_gone(ids):
+        return ""
+    running = runtimes.containers().containers
+    return next((one.netns for one in running if one.id == ids.get("contID")), "")
+
+
+def _in_container(belonging: Belonging) -> Link | None:
+    """The interface in the container."""
+    netns, ifname = belonging.netns, belonging.ifname
     try:
-        return kernel.identity(netns) == kernel.identity(other)
-    except (OSError, ValueError):
+        inner = kernel.link(ifname, netns)
+    except OSError as error:
+        what = f"the namespace {netns!r} of {ifname!r} cannot be entered: {error.strerror or error}"
+        raise Gone(what, _REMEDY) from error
+    is_another = is_own(netns) or recorded.is_process_gone(belonging.external_ids)
+    if is_another or (inner is None and _may_be_another(belonging)):
+        raise Gone(f"the namespace {netns!r} is another one than that which had {ifname!r}", _REMEDY)
+    return inner
+
+
+def _may_be_another(belonging: Belonging) -> bool:
+    """Whether the namespace is known by the number of a process only, which nothing tells to be the one that it was."""
+    ids, netns = belonging.external_ids, belonging.netns
+    record = recorded.by_hand(ids) or recorded.interrupted(ids)
+    if not kernel.process(netns) or (record is not None and record.process):
         return False
+    container_id = ids.get("contID", "")  # of nerdctl with the namespace of containerd in front
+    return not any(container_id.endswith(one.id) and netns == one.netns for one in runtimes.containers().containers)
 
 
-def reattach(loss: Loss, socket_file: str) -> dict[str, Any]:
-    """Attach anew, with the addresses, routes and MAC that the container had; returns the CNI result.
+def _is_another(belonging: Belonging, inner: Link) -> Failure:
+    ifname, netns = belonging.ifname, belonging.netns
+    return Failure(
+        f"{ifname} in the container is another interface ({inner.kind or 'hardware'}), or its other end is not here",
+        f"if nobody needs it: nsenter --net={netns} ip link delete {ifname}",
+    )
+
+
+def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
+    """Attach anew, with the addresses, routes and MAC that the container had; with what it was made.
 
     Raises:
         CniError: as DEL and ADD; the port may be gone then.
-        Failure: nobody knows the addresses.
+        Failure: nobody knows all that it had.
     """
-    record = recorded.of(loss.bridge, loss.port)
-    config = {**record.config, "bridge": loss.bridge.name}
+    belonging = loss.belonging
+    if belonging.hangs is None:
+        record = recorded.interrupted(belonging.external_ids)
+        if record is None:
+            raise Failure("nobody knows what it was made with", _REMEDY)
+        return attaching.reattach(belonging.external_ids, record, socket_file, None, loss.netns), record
+    bridge, port = belonging.hangs
+    record = recorded.known(port.external_ids) or _by_rows(bridge, port, loss.remains)
+    record = replace(record, config={**record.config, "bridge": bridge.name})
     if loss.remains is not None:
-        record = replace(record, **_had(loss.remains, loss.netns))
-        if loss.remains.mac:
-            config["runtimeConfig"] = {**(config.get("runtimeConfig") or {}), "mac": loss.remains.mac}
-    if not record.ips and config.get("ipam"):
-        what = f"nobody knows which addresses {loss.ifname} had: the device is gone, and so is libcni's record of it"
+        record = replace(record, **_had(loss.remains, belonging.netns))
+    elif DEVICE in port.external_ids:
+        record = replace(record, mac="")  # the VF has it
+    if not record.ips and lookup(record.config, "ipam"):
+        what = f"nobody knows which addresses {belonging.ifname} had: the device is gone, and no record has them"
         raise Failure(what, "restart the container, so that its runtime attaches it anew")
-    own = loss.port.external_ids
-    kept = {key: own[key] for key in (recorded.KEY, recorded.NAME) if key in own}
-    config["external_ids"] = {**(config.get("external_ids") or {}), **kept}
-    return attaching.replace(loss.port, replace(record, config=config), socket_file, loss.netns)
+    return attaching.reattach(port.external_ids, record, socket_file, port, loss.netns), record
+
+
+def _by_rows(bridge: Bridge, port: Port, remains: Link | None) -> Record:
+    """What the rows tell, unless the attachment had more than that: nothing may be unprotected, or unlimited, then."""
+    is_limited = RATE_LIMITER in port.external_ids or port.qos is not None
+    is_limited |= port.interface is not None and port.interface.ingress_policing_rate > 0
+    lost = [what for what, had in (("anti-spoofing", FLOWS in port.external_ids), ("limits", is_limited)) if had]
+    if lost:
+        what = f"nobody knows which {' and '.join(lost)} it had: neither `cni-ovs attach` nor libcni has recorded that"
+        raise Failure(what, "restart the container, so that its runtime attaches it anew")
+    record = recorded.from_rows(bridge, port)
+    return record if remains is None else replace(record, config={**record.config, "mtu": remains.mtu})
 
 
 def _had(link: Link, netns: str) -> dict[str, Any]:
-    """The addresses and routes that an interface has, in the form of a CNI result."""
+    """The MAC, addresses and routes that an interface has, in the form of a CNI result; without addresses the MAC."""
     ips = [{"address": address} for address in link.addresses if not address.startswith(_LINK_LOCAL)]
     routes = []
-    for route in kernel.routes(netns):
-        if route.index != link.index or route.kernel:
+    # Those that lead to the gateways of others come first.
+    for route in sorted(kernel.routes(netns), key=lambda route: route.gateway is not None):
+        if route.index != link.index or route.comes_by_itself:
             continue
         found: dict[str, Any] = {"dst": route.destination, "table": route.table, "scope": route.scope}
-        more = {"gw": route.gateway, "priority": route.priority, "mtu": route.mtu}
+        more = {"gw": route.gateway, "priority": route.priority, "mtu": route.mtu, "onlink": route.onlink or None}
         routes.append(found | {key: value for key, value in more.items() if value is not None})
-    return {"ips": ips, "routes": routes}
+    return {"mac": link.mac or "", **({"ips": ips, "routes": routes} if ips else {})}

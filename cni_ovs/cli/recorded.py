@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cni_ovs.plugin import attachment as attachments
-from cni_ovs.plugin.result import Result, parse
+from cni_ovs.plugin.attachment import BY_HAND, RECORDED_IDS
+from cni_ovs.plugin.config import lookup
+from cni_ovs.plugin.jsontext import shown
+from cni_ovs.plugin.result import parse
 
+from . import kernel
 from .database import Bridge, Port
+from .failure import Failure
 
-KEY = "cniOvsAttach"  # of external_ids
 NAME = "contName"  # the container's, in external_ids
+INTERRUPTED = "cniOvsReattach"  # in a note: with what `cni-ovs reattach` was making it anew
 CACHE = Path("/var/lib/cni/results")  # libcni/api.go, CacheDir
 _LARGEST = 4 << 20
 
@@ -29,23 +33,24 @@ class Record:
 
     Attributes:
         config: the configuration of the plugin `ovs`.
-        ips, routes: what it was given, in the form of a CNI result; empty where that is not known.
+        ips, routes, mac: what it was given, in the form of a CNI result; empty where that is not known.
         cni_path: CNI_PATH; "" where that is not known.
-        source: where this is from, for people.
+        process: which process the namespace was named by, see `kernel.process`; "" if it has a path of its own.
         others: the types of the plugins behind ours in the chain.
     """
 
     config: dict[str, Any]
     ips: list[dict[str, Any]] = field(default_factory=list)
     routes: list[dict[str, Any]] = field(default_factory=list)
+    mac: str = ""
     cni_path: str = ""
-    source: str = ""
+    process: str = ""
     others: tuple[str, ...] = ()
 
     def text(self) -> str:
         """What is written into external_ids."""
-        values = {"config": self.config, "ips": self.ips, "routes": self.routes, "cniPath": self.cni_path}
-        return json.dumps(values, separators=(",", ":"))
+        values = {"config": self.config, "ips": self.ips, "routes": self.routes, "mac": self.mac}
+        return json.dumps({**values, "cniPath": self.cni_path, "process": self.process}, separators=(",", ":"))
 
 
 def known_as(external_ids: dict[str, str]) -> str:
@@ -56,28 +61,45 @@ def known_as(external_ids: dict[str, str]) -> str:
     return f"{external_ids['contPodNamespace']}/{pod}" if external_ids.get("contPodNamespace") else pod
 
 
-def of(bridge: Bridge, port: Port) -> Record:
-    """What a port of ours was made with: recorded, cached, or as far as its rows tell."""
-    return known(port.name, port.external_ids) or _from_rows(bridge, port)
-
-
-def known(name: str, external_ids: dict[str, str]) -> Record | None:
+def known(external_ids: dict[str, str]) -> Record | None:
     """What an attachment was made with, if that is recorded or cached; its port may be gone."""
-    return _recorded(name, external_ids) or _cached(external_ids)
+    return by_hand(external_ids) or interrupted(external_ids) or _cached(external_ids)
 
 
-def recorded(port: Port) -> Record | None:
-    """What `cni-ovs attach` has recorded; None if it did not make this port."""
-    return _recorded(port.name, port.external_ids)
+def by_hand(external_ids: dict[str, str]) -> Record | None:
+    """What `cni-ovs attach` has recorded; None if it did not make this attachment."""
+    return _recorded(BY_HAND, external_ids)
 
 
-def _recorded(name: str, external_ids: dict[str, str]) -> Record | None:
+def interrupted(external_ids: dict[str, str]) -> Record | None:
+    """What `cni-ovs reattach` noted before it removed the port; None if it did not."""
+    return _recorded(INTERRUPTED, external_ids)
+
+
+def is_process_gone(external_ids: dict[str, str]) -> bool:
+    """Whether the namespace was named by a process that has ended: another one may have got its number."""
+    record = by_hand(external_ids) or interrupted(external_ids)
+    return record is not None and record.process not in ("", kernel.process(external_ids.get("contNetns", "")))
+
+
+def _recorded(key: str, external_ids: dict[str, str]) -> Record | None:
+    """What is recorded there; None if nothing is, or nothing that has the form of a record.
+
+    A row may be wrong. So only the other external_ids tell whose the attachment is, and no file is written because a
+    row says so.
+    """
     try:
-        values = json.loads(external_ids[KEY])
-        config, ips, routes = _object(values["config"]), _objects(values["ips"]), _objects(values["routes"])
-        return Record(config, ips, routes, str(values["cniPath"]), f"external_ids:{KEY} of port {name}")
+        values = json.loads(external_ids[key])
+        config = {key: value for key, value in _object(values["config"]).items() if key.lower() not in _NOT_TAKEN}
+        parse({"ips": values["ips"], "routes": values["routes"]})  # ValueError, if they are none
+        config |= {"name": external_ids["contNetwork"], "type": "ovs"}
+        mac, cni_path, process = (str(values.get(key, "")) for key in ("mac", "cniPath", "process"))
+        return Record(config, values["ips"], values["routes"], mac, cni_path, process)
     except (LookupError, ValueError, TypeError, RecursionError):
         return None
+
+
+_NOT_TAKEN = ("name", "type", "log_file")
 
 
 def _cached(external_ids: dict[str, str]) -> Record | None:
@@ -96,33 +118,37 @@ def _cached(external_ids: dict[str, str]) -> Record | None:
         asked = _object(cached.get("capabilityArgs") or {})
         able = _object(config.get("capabilities") or {})
         config["runtimeConfig"] = {key: value for key, value in asked.items() if able.get(key)}
-        result = _ours(cached.get("result"), external_ids)
+        others = tuple(str(plugin.get("type")) for plugin in plugins[position + 1 :])
+        return Record(config, *given(cached.get("result"), external_ids["contIface"]), others=others)
     except (OSError, LookupError, ValueError, TypeError, StopIteration, RecursionError):
         return None
-    others = tuple(str(plugin.get("type")) for plugin in plugins[position + 1 :])
-    return Record(config, result.ips, result.routes, source=str(path), others=others)
 
 
-def _ours(result: Any, external_ids: dict[str, str]) -> Result:
-    """Of a result the addresses that are our interface's, and the routes."""
+def given(result: Any, ifname: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+    """Of a CNI result the addresses and the MAC that are our interface's, and the routes.
+
+    Raises:
+        ValueError: it has not the form of a result.
+    """
     parsed = parse(result)
     mine = [
         index
         for index, interface in enumerate(parsed.interfaces)
-        if interface["name"] == external_ids["contIface"] and interface.get("sandbox")
+        if interface["name"] == ifname and interface.get("sandbox")
     ]
     # The oldest versions of results have one interface, and do not name it.
-    parsed.ips = [
+    ips = [
         {key: value for key, value in ip.items() if key != "interface"}
         for ip in parsed.ips
         if not parsed.interfaces or ip.get("interface") in mine
     ]
-    return parsed
+    return ips, parsed.routes, str(parsed.interfaces[mine[-1]].get("mac", "")) if mine else ""
 
 
-def _from_rows(bridge: Bridge, port: Port) -> Record:
+def from_rows(bridge: Bridge, port: Port) -> Record:
     """What the rows of the port tell: not the addresses, and nothing that Open vSwitch is not told."""
     interface = port.interface
+    not_ours = (*RECORDED_IDS, BY_HAND, NAME)
     config: dict[str, Any] = {
         "cniVersion": "1.0.0",
         "name": port.external_ids.get("contNetwork", ""),
@@ -135,10 +161,22 @@ def _from_rows(bridge: Bridge, port: Port) -> Record:
         "vlan_mode": port.vlan_mode,
         "mtu": interface.mtu_request if interface else None,
         "ofport_request": interface.ofport_request if interface else None,
-        "external_ids": {key: value for key, value in port.external_ids.items() if key not in attachments.RECORDED_IDS},
+        "external_ids": {key: value for key, value in port.external_ids.items() if key not in not_ours},
     }
-    source = f"the rows of port {port.name}"
-    return Record({key: value for key, value in config.items() if value is not None}, source=source)
+    return Record({key: value for key, value in config.items() if value is not None})
+
+
+def added(config: dict[str, Any], key: str, more: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with more in the object that is the value of a key.
+
+    Raises:
+        Failure: it is no object.
+    """
+    there = lookup(config, key)
+    if there is not None and not isinstance(there, dict):
+        raise Failure(f"invalid {key!r}: {shown(there)}: must be an object")
+    others = {name: value for name, value in config.items() if name.lower() != key.lower()}
+    return {**others, key: {**(there or {}), **more}}
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -1,32 +1,25 @@
-"""`cni-ovs attach`, `detach` and `reattach`: the code of ADD and DEL, for containers that run already."""
+"""`cni-ovs attach`: the code of ADD, for containers that run already."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.runtime.machine import PrivateMounts
 from tests.support import ipam
 from tests.support.cli import Cli
 from tests.support.namespace import Namespace
 from tests.support.node import Node
-from tests.support.plugin import REPOSITORY, Attachment
-from tests.support.processes import run, wait_for
+from tests.support.plugin import Attachment
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.one_target
 
 KINDS = ["veth", "internal"]
-
-
-@pytest.fixture
-def cli(node: Node) -> Cli:
-    return Cli(node.host, node.openvswitch.remote)
 
 
 def attachment_of(node: Node, sandbox: Namespace, ifname: str = "eth1") -> Attachment:
@@ -122,12 +115,81 @@ def test_a_network_configuration_gives_port_and_address_and_detach_needs_it_no_m
     node.assert_nothing_left()
 
 
-def test_an_attachment_is_found_by_name_when_its_container_is_gone(cli: Cli, node: Node) -> None:
+@pytest.mark.parametrize("version", ["0.2.0", "0.4.0"])
+def test_a_configuration_of_any_version_is_taken(cli: Cli, node: Node, version: str) -> None:
     sandbox = node.sandbox()
-    cli.run("attach", sandbox.name, "eth1", node.bridge, "--type", "internal")
-    sandbox.delete()
-    assert cli.json("detach", sandbox.name, "eth1")[0]["ifname"] == "eth1"
+    path = node.folder / "net.conf"
+    path.write_text(json.dumps(node.config(cniVersion=version, ipam=node.host_local())))
+    printed = cli.run("attach", sandbox.name, "eth1", "--from", str(path)).stdout
+    (address,) = sandbox.address_texts("eth1")
+    assert f"addresses {address}" in printed
+    cli.run("detach", sandbox.name, "eth1")
     node.assert_nothing_left()
+
+
+def test_keys_are_found_as_the_plugin_finds_them(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    path = node.folder / "net.conf"
+    keys = {"Bridge": node.bridge, "bridge": None, "External_IDs": {"why": "test"}, "RuntimeConfig": {}}
+    path.write_text(json.dumps(node.config(cniVersion="1.0.0", **keys)))
+    printed = cli.run("attach", sandbox.name, "eth1", "--from", str(path), "--mac", "02:00:00:00:00:0a").stdout
+    assert f"to bridge {node.bridge}\n" in printed
+    assert node.ports()[0]["external_ids"]["why"] == "test"
+    assert sandbox.link("eth1").mac == "02:00:00:00:00:0a"
+
+
+@pytest.mark.parametrize("keys", [{"external_ids": [1]}, {"runtimeConfig": "x"}, {"bridge": None}])
+def test_a_wrong_configuration_is_told_and_nothing_is_left(cli: Cli, node: Node, keys: dict[str, Any]) -> None:
+    path = node.folder / "net.conf"
+    path.write_text(json.dumps(node.config(cniVersion="1.0.0", **keys)))
+    (key,) = keys
+    said = cli.fails("attach", node.sandbox().name, "eth1", "--from", str(path), "--mac", "02:00:00:00:00:0a")
+    assert f"'{key}'" in said and "defect" not in said
+    node.assert_nothing_left()
+
+
+def test_the_gateway_of_ipv6_may_be_a_router_s_link_local_address(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", "fd01::2/64", "--gateway", "fe80::1")
+    assert sandbox.route("::/0").gateways == ("fe80::1",)
+    cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_container_that_ends_meanwhile_leaves_nothing_that_gc_does_not_remove(
+    cli: Cli, node: Node, when: str
+) -> None:
+    scripted = node.scripted_ipam(ADD=f"sleep 1; {ipam.ScriptedIpam.answer('10.77.0.2/24')}")
+    sandbox = node.sandbox()
+    path = node.folder / "net.conf"
+    path.write_text(json.dumps(node.config(cniVersion="1.0.0", ipam=scripted.config)))
+    process = sandbox.start("sleep", "60")
+    words = ("attach", str(process.pid), "eth1", "--from", str(path), "--cni-path", str(scripted.folder))
+    if when == "before":
+        process.kill()
+        process.wait()
+        sandbox.delete()
+        assert "there is no namespace, process or running container" in cli.fails(*words)
+    else:
+        attaching = subprocess.Popen(
+            cli.command(*words), env=cli.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        wait_for("IPAM is asked", lambda: scripted.calls == ["ADD"])
+        sandbox.delete()  # the command itself keeps the namespace until it ends
+        assert "Traceback" not in attaching.communicate(timeout=30)[1]
+        wait_for("its veth is gone", lambda: not any(link.kind == "veth" for link in node.host.links().values()))
+        cli.run("gc", "--network", node.network, "--cni-path", str(scripted.folder))
+        assert scripted.calls == ["ADD", "DEL"]
+    node.assert_nothing_left()
+
+
+def test_a_user_who_is_not_root_is_told_so(cli: Cli, node: Node) -> None:
+    sandbox = node.sandbox()
+    nobody = ("/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    for words in (("attach", sandbox.name, "eth1", node.bridge), ("detach", sandbox.name, "eth1"), ("gc",)):
+        said = Cli(node.host, node.openvswitch.remote, *nobody).fails(*words)
+        assert "Operation not permitted\n  to do: run it as root" in said or "Permission denied" in said
 
 
 @pytest.mark.parametrize(
@@ -156,9 +218,11 @@ def test_what_cannot_be_attached_is_told_in_a_line_with_a_remedy_and_nothing_is_
     ("words", "message"),
     [
         (("--ip", "10.1.0.2"), "prefix length"),
+        (("--ip", "fe80::1%eth1/64"), "needs no zone"),
         (("--ip", "10.1.0.2/24", "--gateway", "10.2.0.1"), "in the network of no --ip"),
         (("--ip", "10.1.0.2/24", "--gateway", "10.1.0.1", "--gateway", "10.1.0.3"), "one for each"),
-        (("--trunk", "ten"), "such as 10,20-29"),
+        (("--trunk", "ten"), "must be VLANs from 0 to 4094"),
+        (("--trunk", "1_0"), "must be VLANs from 0 to 4094"),
         (("--vlan", "4095"), "4095"),
         (("--trunk", "5000"), "must be VLANs from 0 to 4094"),
         (("--trunk", "20-10"), "must be VLANs from 0 to 4094"),
@@ -172,7 +236,7 @@ def test_a_wrong_option_is_a_mistake_of_usage(cli: Cli, node: Node, words: tuple
 def test_words_that_cannot_be_names_are_mistakes_of_usage(cli: Cli, node: Node) -> None:
     for ifname in ("a/b", "", "a-name-of-16-byte"):
         cli.fails("attach", node.sandbox().name, ifname, node.bridge, code=2)
-    assert "must not be empty" in cli.fails("attach", "", "eth1", node.bridge)
+    assert "TARGET is empty" in cli.fails("attach", "", "eth1", node.bridge)
 
 
 def test_swapped_words_are_noticed(cli: Cli, node: Node) -> None:
@@ -190,7 +254,7 @@ def test_addresses_of_the_command_line_come_before_ipam_which_then_is_never_aske
     sandbox = node.sandbox()
     scripted = node.scripted_ipam()
     path = node.folder / "net.conf"
-    path.write_text(json.dumps(node.config(ipam=scripted.config, ipspoofchk=True, cniVersion="1.0.0")))
+    path.write_text(json.dumps(node.config(ipam=scripted.config, cniVersion="1.0.0")))
     options = ("--from", str(path), "--cni-path", str(scripted.folder), "--ip", "10.1.0.2/24")
     cli.run("attach", sandbox.name, "eth1", *options)
     assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
@@ -206,15 +270,6 @@ def test_a_second_default_route_is_refused_because_the_kernel_would_not_take_it(
     assert "has a default route already: via 10.1.0.1" in cli.fails(*words)
     cli.run("detach", sandbox.name, "--all")
     node.assert_nothing_left()
-
-
-def test_what_a_runtime_has_attached_is_detached_only_by_force(cli: Cli, node: Node) -> None:
-    pod = node.attached(ifname="eth0")
-    assert "attached by a container runtime" in cli.fails("detach", pod.sandbox.name, "eth0")
-    assert len(node.ports()) == 1
-    cli.run("detach", pod.sandbox.name, "eth0", "--force")
-    node.assert_nothing_left()
-    pod.delete().silent()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -243,104 +298,4 @@ def test_without_open_vswitch_it_says_so(cli: Cli, node: Node) -> None:
         ("reattach", "--all"),
     ):
         assert "ovsdb-server cannot be reached" in cli.fails(*words, "--db", "/nonexistent/db.sock")
-    node.assert_nothing_left()
-
-
-# After ovs-vswitchd, or a device, was lost
-
-
-@pytest.mark.userspace
-@pytest.mark.parametrize("kind", ["internal", "tap"])
-def test_reattach_brings_back_what_a_restart_of_ovs_vswitchd_took(private_node: Node, kind: str) -> None:
-    node = private_node
-    cli = Cli(node.host, node.openvswitch.remote)
-    peer = node.attached(ipam=ipam.static("10.1.0.9/24", "fd01::9/64"))
-    sandbox = node.sandbox()
-    words = ("--ip", "10.1.0.2/24", "--ip", "fd01::2/64", "--gateway", "10.1.0.1", "--vlan", "0")
-    cli.run("attach", sandbox.name, "eth1", node.bridge, "--type", kind, *words)
-    sandbox.ip("route", "add", "192.0.2.0/24", "via", "10.1.0.7")  # somebody else's
-    before, mac = sandbox.routes(), sandbox.link("eth1").mac
-    assert "has lost nothing" in cli.run("reattach", sandbox.name).stdout
-
-    node.openvswitch.ovs_vswitchd.kill()
-    assert "ovs-vswitchd does not answer" in cli.fails("reattach", sandbox.name)
-    node.openvswitch.start_ovs_vswitchd()
-    assert not sandbox.pings("10.1.0.9", timeout=1)
-    (planned,) = cli.json("reattach", sandbox.name, "--dry-run")
-    assert planned["lost"] and planned["result"] is None
-    (done,) = [entry for entry in cli.json("reattach", "--all") if entry["lost"]]
-    assert done["ifname"] == "eth1"
-    for address in ("10.1.0.9", "fd01::9"):
-        assert sandbox.pings(address)
-    assert sandbox.routes() == before
-    assert sandbox.link("eth1").mac == mac
-    assert node.port(attachment_of(node, sandbox))["tag"] == 0
-    assert all(not entry["lost"] for entry in cli.json("reattach", "--all"))
-    cli.run("detach", sandbox.name, "eth1")
-    node.assert_nothing_left(keep=[peer])
-
-
-def test_reattach_brings_back_a_veth_pair_that_somebody_has_deleted_with_the_address_that_was_recorded(
-    cli: Cli, node: Node
-) -> None:
-    sandbox = node.sandbox()
-    cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", "10.1.0.2/24")
-    mac = sandbox.link("eth1").mac
-    (port,) = node.ports()
-    node.host.ip("link", "delete", port["name"])
-    assert "eth1" in cli.run("reattach", sandbox.name, "eth1").stdout
-    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
-    assert sandbox.link("eth1").mac == mac
-    cli.run("detach", sandbox.name, "eth1")
-    node.assert_nothing_left()
-
-
-def test_reattach_finishes_when_nobody_reads_and_passes_over_containers_that_are_gone(cli: Cli, node: Node) -> None:
-    sandboxes = [node.sandbox() for _ in range(3)]
-    for number, sandbox in enumerate(sandboxes):
-        cli.run("attach", sandbox.name, "eth1", node.bridge, "--ip", f"10.1.0.{number + 2}/24")
-    for port in node.ports():
-        node.host.ip("link", "delete", port["name"])
-    sandboxes[2].delete()
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(cli.command("reattach", "--all"), env=cli.environment, stdout=writer, timeout=60, check=False)
-    os.close(writer)
-    assert done.returncode == 0
-    for number, sandbox in enumerate(sandboxes[:2]):
-        assert sandbox.address_texts("eth1") == {f"10.1.0.{number + 2}/24"}
-        cli.run("detach", sandbox.name, "eth1")
-    assert "there is no namespace" in cli.fails("reattach", sandboxes[2].path)
-    cli.run("gc")  # unless a stale port of its network was removed by what was attached anew
-    node.assert_nothing_left()
-
-
-@pytest.fixture
-def machine() -> Iterator[PrivateMounts]:
-    mounts = PrivateMounts("/etc", "/opt", "/var/lib")
-    try:
-        yield mounts
-    finally:
-        mounts.close()
-
-
-@pytest.mark.skipif(not (Path(ipam.TOOLS) / "cnitool").is_file(), reason="no cnitool: build/setup needs Go for it")
-def test_reattach_finds_what_a_runtime_has_attached_in_libcnis_cache(machine: PrivateMounts, node: Node) -> None:
-    cli = Cli(node.host, node.openvswitch.remote, *machine.command()[:-1], "--")
-    networks = node.folder / "net.d"
-    networks.mkdir()
-    config = node.config(ipam=node.host_local("10.9.0.0/24"), cniVersion="1.0.0", vlan=3)
-    (networks / "10-net.conf").write_text(json.dumps(config))
-    sandbox = node.sandbox()
-    variables = {"CNI_PATH": f"{REPOSITORY}/dist:{ipam.DEBIAN}", "NETCONFPATH": str(networks), "PATH": "/usr/bin:/bin"}
-    cnitool = [str(Path(ipam.TOOLS) / "cnitool")]
-    run(node.host.command(*machine.command(*cnitool, "add", node.network, sandbox.path)), env=variables)
-    (port,) = node.ports()
-    address = sandbox.address_texts("eth0")
-    node.host.ip("link", "delete", port["name"])
-    cli.run("reattach", sandbox.name)
-    assert sandbox.address_texts("eth0") == address
-    assert node.ports()[0]["tag"] == 3
-    assert len(node.addresses_given_out()) == 1
-    run(node.host.command(*machine.command(*cnitool, "del", node.network, sandbox.path)), env=variables)
     node.assert_nothing_left()

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.one_target
 KINDS = ["veth", pytest.param("internal", marks=pytest.mark.userspace)]
 
 
-@pytest.fixture
-def cli(node: Node) -> Cli:
-    return Cli(node.host, node.openvswitch.remote)
-
-
 def _options(node: Node, pod: Attachment | None = None, cni_path: str | None = None) -> list[str]:
     """Where the network's configuration is, which is written there for a pod, and the IPAM plugins."""
     folder = node.folder / "net.d"
@@ -36,7 +31,7 @@ def _options(node: Node, pod: Attachment | None = None, cni_path: str | None = N
         plugin = {key: value for key, value in pod.config.items() if key not in ("name", "cniVersion")}
         values = {"cniVersion": "1.0.0", "name": pod.config["name"], "plugins": [plugin, {"type": "tuning"}]}
         (folder / "10-test.conflist").write_text(json.dumps(values))
-    return ["--network", node.network, "--conf-dir", str(folder), "--bin-dir", cni_path or ipam.DEBIAN]
+    return ["--network", node.network, "--conf-dir", str(folder), "--cni-path", cni_path or ipam.DEBIAN]
 
 
 def _vanish(node: Node, *pods: Attachment) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-import secrets
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.errors import BRIDGE_NOT_FOUND, CniError
 from cni_ovs.plugin.forms import ifname_problem
 from cni_ovs.plugin.inet import parse_mac
+from cni_ovs.plugin.result import parse
 from cni_ovs.plugin.vlans import HIGHEST
 
-from .. import attaching, database, kernel, options, targets
+from .. import attaching, database, kernel, options, recorded, targets
 from ..configurations import files as configurations
 from ..failure import Failure
-from ..output import print_json, say
+from ..output import plain, print_json, say
 from ..recorded import Record
 
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
@@ -58,7 +59,7 @@ def _mac(_: click.Context, __: click.Parameter, value: str | None) -> str | None
 @click.option("--mtu", type=click.IntRange(68, 65535), help="MTU of both ends; the kernel's default without it.")
 @click.option("--mac", metavar="MAC", callback=_mac, help="MAC of the container's end; a random one without it.")
 @click.option("--from", "source", metavar="CONF", help="Network configuration: a file, or the name of a network.")
-@click.option("--cni-path", default=attaching.PLUGIN_FOLDERS, show_default=True, help="Folders of the IPAM plugins.")
+@options.cni_path
 @options.db
 @options.as_json
 @click.pass_context
@@ -83,25 +84,28 @@ def command(ctx: click.Context, /, target: str, ifname: str, bridge: str | None,
     """
     config = _config(bridge, given)
     source = ctx.get_parameter_source("db")
-    if source is not click.core.ParameterSource.DEFAULT or "socket_file" not in config:
+    if source is not ParameterSource.DEFAULT or lookup(config, "socket_file") is None:
         config["socket_file"] = given["db"]
     ips, routes = _addresses(given["ips"], given["gateways"])
+    if ips:
+        config = {key: value for key, value in config.items() if key.lower() != "ipam"}
     container = targets.find(target)
     _refuse_second_default(container, routes)
     try:
-        result = attaching.attach(container, ifname, Record(config, ips, routes, given["cni_path"]))
+        attached = attaching.attach(container, ifname, Record(config, ips, routes, cni_path=given["cni_path"]))
     except CniError as error:
-        if error.code == BRIDGE_NOT_FOUND and database.read(config["socket_file"]).bridge(ifname):
+        if error.code == BRIDGE_NOT_FOUND and database.read(str(config["socket_file"])).bridge(ifname):
             raise Failure(error.msg, f"{ifname!r} is one: the order is TARGET IFNAME BRIDGE") from error
         raise
     if given["as_json"]:
-        print_json(result)
+        print_json(attached.result)
         return
-    say(f"attached {ifname} of {target} to bridge {config['bridge']}")
-    for line in _described(result):
-        say(f"  {line}")
-    elsewhere = f" --db {given['db']}" if source == click.core.ParameterSource.COMMANDLINE else ""
-    say(f"  to undo: cni-ovs detach {target} {ifname}{elsewhere}")
+    undo = f"cni-ovs detach {target} {ifname}" + (
+        f" --db {given['db']}" if source is ParameterSource.COMMANDLINE else ""
+    )
+    say(plain(f"attached {ifname} of {target} to bridge {attached.bridge}"))
+    for line in (*_described(attached.result), f"to undo: {undo}"):
+        say(plain(f"  {line}"))
 
 
 def _config(bridge: str | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +120,7 @@ def _config(bridge: str | None, given: dict[str, Any]) -> dict[str, Any]:
     wanted = {"bridge": bridge, "interface_type": given["kind"], "trunk": trunk}
     wanted |= {key: given[key] for key in ("vlan", "mtu")}
     config |= {key: value for key, value in wanted.items() if value is not None}
-    # One that the kernel chose would not be known when the device is gone (`reattach`).
-    asked = config.get("runtimeConfig") or {}
-    config["runtimeConfig"] = {**asked, "mac": given["mac"] or asked.get("mac") or _random_mac()}
-    if "bridge" not in config:
-        raise Failure(f"{given['source']} names no bridge", "name one: cni-ovs attach TARGET IFNAME BRIDGE --from CONF")
-    return config
+    return config if given["mac"] is None else recorded.added(config, "runtimeConfig", {"mac": given["mac"]})
 
 
 def _read(conf: str) -> dict[str, Any]:
@@ -137,23 +136,18 @@ def _read(conf: str) -> dict[str, Any]:
     return ours[0]
 
 
-def _random_mac() -> str:
-    """One that nobody owns: unicast, locally administered (IEEE 802c)."""
-    return ":".join(f"{byte:02x}" for byte in (0x02, *secrets.token_bytes(5)))
-
-
 def _trunk(text: str) -> list[dict[str, int]]:
     """`10,20-29` in the form of the key `trunk`, which the plugin then checks."""
     found = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        try:
-            lowest, highest = int(first), int(last if dash else first)
-            if not 0 <= lowest <= highest <= HIGHEST:
-                raise ValueError
-        except ValueError:
+        numbers = (first, last) if dash else (first, first)
+        if not all(number.isascii() and number.isdecimal() and len(number) <= 4 for number in numbers):
+            numbers = ("1", "0")  # what is none is as wrong as what is the wrong way round
+        lowest, highest = map(int, numbers)
+        if not lowest <= highest <= HIGHEST:
             what = f"{text!r} must be VLANs from 0 to {HIGHEST}, such as 10,20-29"
-            raise click.BadParameter(what, param_hint="--trunk") from None
+            raise click.BadParameter(what, param_hint="--trunk")
         found.append({"minID": lowest, "maxID": highest} if dash else {"id": lowest})
     return found
 
@@ -166,6 +160,8 @@ def _addresses(ips: tuple[str, ...], gateways: tuple[str, ...]) -> tuple[list[di
         try:
             if "/" not in text:
                 raise ValueError("it has no prefix length, as in 10.1.0.2/24")
+            if "%" in text:
+                raise ValueError("it needs no zone: the interface is IFNAME")
             interfaces.append(ipaddress.ip_interface(text))
         except ValueError as error:
             raise click.BadParameter(f"{text!r}: {error}", param_hint="--ip") from error
@@ -173,16 +169,18 @@ def _addresses(ips: tuple[str, ...], gateways: tuple[str, ...]) -> tuple[list[di
     routes: dict[int, dict[str, Any]] = {}
     for text in gateways:
         try:
-            gateway = ipaddress.ip_address(text)
+            gateway = ipaddress.ip_address(text.partition("%")[0])
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--gateway") from error
         if gateway.version in routes:
             raise click.BadParameter(f"{text}: there can be one for each of IPv4 and IPv6", param_hint="--gateway")
-        if not any(gateway in interface.network for interface in interfaces if interface.version == gateway.version):
+        alike = [interface for interface in interfaces if interface.version == gateway.version]
+        # A router's link-local address can be reached from any IPv6 address on the link.
+        if not any(gateway in interface.network or gateway.is_link_local for interface in alike):
             raise click.BadParameter(
                 f"{text} is in the network of no --ip, so it cannot be reached", param_hint="--gateway"
             )
-        routes[gateway.version] = {"dst": _EVERYWHERE[gateway.version], "gw": text}
+        routes[gateway.version] = {"dst": _EVERYWHERE[gateway.version], "gw": str(gateway)}
     return found, list(routes.values())
 
 
@@ -198,11 +196,11 @@ def _refuse_second_default(container: targets.Target, routes: list[dict[str, Any
 
 def _described(result: dict[str, Any]) -> list[str]:
     """A CNI result for people."""
-    inner = next(interface for interface in reversed(result["interfaces"]) if interface.get("sandbox"))
-    lines = [f"MAC {inner['mac']}" + (f", MTU {inner['mtu']}" if "mtu" in inner else "")]
-    addresses = [ip["address"] for ip in result.get("ips", [])]
+    parsed = parse(result)  # of any version
+    inner = [interface for interface in parsed.interfaces if interface.get("sandbox")][-1:]
+    known = [f"{key.upper()} {interface[key]}" for interface in inner for key in ("mac", "mtu") if key in interface]
+    lines = [", ".join(known)] if known else []
+    addresses = [ip["address"] for ip in parsed.ips]
     lines.append(f"addresses {', '.join(addresses)}" if addresses else "no addresses: none were asked for")
-    lines += [
-        f"route {route['dst']}" + (f" via {route['gw']}" if "gw" in route else "") for route in result.get("routes", [])
-    ]
+    lines += [f"route {route['dst']}" + (f" via {route['gw']}" if "gw" in route else "") for route in parsed.routes]
     return lines

@@ -16,26 +16,11 @@ from ..output import plain
 @click.option(
     "--network", type=options.NetworkName(), default="", metavar="NAME", help="Only what belongs to this network."
 )
-@click.option(
-    "--conf-dir",
-    "conf_dirs",
-    multiple=True,
-    default=networks.FOLDERS,
-    show_default=True,
-    metavar="FOLDER",
-    help="Where configurations of networks are; may be given more than once.",
-)
-@click.option(
-    "--bin-dir",
-    default=networks.BIN_FOLDERS,
-    show_default=True,
-    envvar="CNI_PATH",
-    metavar="FOLDERS",
-    help="Where IPAM plugins are, joined by a colon.",
-)
+@options.conf_dirs
+@options.cni_path
 @options.db
 @options.as_json
-def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], bin_dir: str, db: str, as_json: bool) -> None:
+def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], cni_path: str, db: str, as_json: bool) -> None:
     r"""Remove what is left of containers that are gone.
 
     A container runtime detaches a container before it forgets it. If it does not (it has crashed, say, or its records
@@ -59,7 +44,7 @@ def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], bin_dir: st
     known = networks.read(conf_dirs)
     outcome: list[tuple[leftovers.Item, str]] = []
     with programs.Stop() as stop:
-        findings = leftovers.Search(db, network, known, bin_dir, (stop.fd,)).run()
+        findings = leftovers.Search(db, network, known, cni_path, (stop.fd,)).run()
         if not as_json:
             _print_unreadable(known)
         planned = ((item, "") for item, _ in findings.stale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -10,9 +11,10 @@ from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CniError
 from cni_ovs.plugin.inspection import Inspection
 
-from .. import attaching, database, options, reattaching, recorded, runtimes
-from ..failure import Failure
-from ..output import print_json, say
+from .. import attaching, belongings, options, reattaching, recorded
+from ..belongings import Belonging
+from ..failure import Failure, from_plugin, one_line
+from ..output import plain, print_json, say
 
 _SECONDS = 5.0
 
@@ -36,6 +38,8 @@ def command(
     restarted, with what `cni-ovs attach` has attached to it. An attachment that has lost nothing is left as it is.
     TARGET is what it is for `cni-ovs attach`.
 
+    If it is interrupted, or fails half way, the same command goes on where it was.
+
     \b
     Examples:
       cni-ovs reattach web
@@ -43,27 +47,21 @@ def command(
     """
     if (target is None) is not everybody:
         raise click.UsageError("Name either a container, or --all.")
+    found = belongings.everything(db) if target is None else belongings.of(db, target, ifname)
+    # Other notes are of removals, which are not for us to undo.
+    chosen = [one for one in found if one.hangs is not None or recorded.interrupted(one.external_ids)]
     _refuse_without_vswitchd(db)
-    switch = database.read(db)
-    ports = list(switch.attached()) if target is None else attaching.ports_of(switch, target, ifname)
-    running = {container.id: container.netns for container in runtimes.containers().containers}
     done: list[dict[str, Any]] = []
     failed = 0
-    for bridge, port in ports:
-        entry: dict[str, Any] = {
-            "container": _container(port),
-            "ifname": port.external_ids.get("contIface", ""),
-            "bridge": bridge.name,
-        }
+    for one in chosen:
+        attaching.check_stop()
+        entry: dict[str, Any] = {"container": one.container, "ifname": one.ifname, "bridge": one.bridge}
         try:
-            loss = reattaching.look(bridge, port, running)
-            entry["lost"] = loss.reason
-            if loss.reason or force:
-                entry["result"] = None if dry_run else reattaching.reattach(loss, db)
+            _reattach(one, db, entry, force=force, dry_run=dry_run)
         except (CniError, Failure) as error:
             failed += not (everybody and isinstance(error, reattaching.Gone))
-            entry["error"] = error.msg if isinstance(error, CniError) else error.message
-            entry["remedy"] = error.details if isinstance(error, CniError) else error.remedy
+            told = from_plugin(error) if isinstance(error, CniError) else error
+            entry |= {"error": told.message, "remedy": told.remedy}
         done.append(entry)
         if not as_json:
             _tell(entry, dry_run=dry_run)
@@ -73,27 +71,39 @@ def command(
         raise Failure(f"{failed} of {len(done)} could not be attached anew")
 
 
+def _reattach(one: Belonging, db: str, entry: dict[str, Any], *, force: bool, dry_run: bool) -> None:
+    """Attach it anew if it has lost something, and put into the entry what is told of that."""
+    loss = reattaching.look(one)
+    entry["lost"] = loss.reason
+    if not loss.reason and not force:
+        return
+    if dry_run:
+        entry["result"] = None
+        return
+    attached, record = reattaching.reattach(loss, db)
+    entry["result"] = attached.result
+    if record.others:
+        entry["not_run"] = list(record.others)
+
+
 def _refuse_without_vswitchd(db: str) -> None:
     """Refuse to detach what could not be attached anew."""
     inspection = Inspection(db, Deadline(_SECONDS))
     if not (inspection.is_answering() or (inspection.is_answering() is None and inspection.is_served())):
-        raise Failure("ovs-vswitchd does not answer", "start it: systemctl start openvswitch-switch")
-
-
-def _container(port: database.Port) -> str:
-    """Whose a port is, for people."""
-    return recorded.known_as(port.external_ids) or port.external_ids.get("contID", "")[:12]
+        start = "start it: systemctl start openvswitch-switch"
+        raise Failure("ovs-vswitchd does not answer", start if os.geteuid() == 0 else f"run this as root; or {start}")
 
 
 def _tell(entry: dict[str, Any], *, dry_run: bool) -> None:
     what = f"{entry['ifname']} of {entry['container']} on bridge {entry['bridge']}"
     if "error" in entry:
-        click.echo(f"FAILED  {what}: {entry['error']}", err=True)
+        click.echo(one_line(f"FAILED  {what}: {entry['error']}"), err=True)
         if entry["remedy"]:
-            click.echo(f"  to do: {entry['remedy']}", err=True)
+            click.echo(f"  to do: {one_line(entry['remedy'])}", err=True)
     elif "result" in entry:
-        say(
-            f"{'would attach' if dry_run else 'attached'} {what} anew" + (f": {entry['lost']}" if entry["lost"] else "")
-        )
+        why = f": {entry['lost']}" if entry["lost"] else ""
+        say(plain(f"{'would attach' if dry_run else 'attached'} {what} anew{why}"))
+        if "not_run" in entry:
+            say(plain(f"  of its chain not run again: {', '.join(entry['not_run'])}"))
     else:
-        say(f"{what} has lost nothing")
+        say(plain(f"{what} has lost nothing"))

@@ -10,9 +10,6 @@ from cni_ovs.plugin.config import lookup
 
 from ..doctor import configuration_files
 
-FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
-BIN_FOLDERS = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
-
 
 @dataclass
 class Networks:

@@ -13,6 +13,7 @@ from typing import Any
 from ..failure import Failure
 
 STDIN = "-"  # as a path
+PLUGIN_FOLDERS = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"  # CNI_PATH where nobody says another one
 FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")  # of network configurations: a runtime's, and Multus'
 LARGEST = 16 << 20  # bytes; all networks of a large cluster have less
 
