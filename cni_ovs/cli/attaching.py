@@ -85,7 +85,8 @@ def detach(external_ids: dict[str, str], record: Record, socket_file: str, cni_p
     invocation, config, deadline = _prepare("DEL", variables, {**record.config, "socket_file": socket_file})
     attachment = attachments.of(invocation, config)
     attachment.external_ids = external_ids  # if a note stays, because the address cannot be returned, it tells it all
-    at_work.wait_for_end(attachment.port_name, deadline)
+    for sign in (_sign(attachment.port_name), attachment.port_name):
+        at_work.wait_for_end(sign, deadline)
     try:
         # Not delete.run: that also removes stale ports of the network, whose addresses only its configuration returns.
         vswitch = delete.detach(attachment, invocation, config, deadline)
@@ -129,7 +130,7 @@ def reattach(
     # What is wrong with it is told while the port is there.
     invocation, config, deadline = _prepare("ADD", variables, _values(whole, own))
     try:
-        sign = at_work.begin(f"{name}-reattach", deadline)
+        sign = at_work.begin(_sign(name), deadline)
     except CniError as error:
         raise Failure("another `cni-ovs reattach` is just attaching it anew", error.details) from error
     try:
@@ -146,6 +147,11 @@ def reattach(
         if sign is not None:
             at_work.end(sign)
     return attached
+
+
+def _sign(name: str) -> str:
+    """Of a `reattach`, between the one of removing a port and that of ADD."""
+    return f"{name}-reattach"
 
 
 def _remove(

@@ -15,7 +15,7 @@ from cni_ovs.plugin.vswitch import USERSPACE, Port
 from . import database, kernel, taps
 from .connection.ends import is_namespace
 from .failure import Failure
-from .recorded import is_process_gone
+from .recorded import INTERRUPTED, is_process_gone
 
 _CLAIM_SECONDS = 5  # another command that has begun to remove a port needs less
 
@@ -107,6 +107,8 @@ class Proofs:
             return "it does not say whose it is"
         is_elsewhere = is_process_gone(recorded)
         if is_namespace(path) and not is_elsewhere:
+            if INTERRUPTED in recorded:
+                return "its network namespace is there: `cni-ovs reattach` attaches it anew"
             return "its network namespace is there: its runtime, or `cni-ovs detach`, finishes the removal"
         if path and not is_elsewhere and not is_gone(path):
             return "its network namespace cannot be seen from here"

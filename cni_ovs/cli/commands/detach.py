@@ -76,7 +76,6 @@ def _detach(one: Belonging, db: str, cni_path: str) -> None:
         if one.hangs is None:
             raise Failure(f"nobody knows how the address of {one.ifname} is to be returned", "see `cni-ovs gc`")
         record = recorded.from_rows(*one.hangs)
-        if not recorded.by_hand(one.external_ids):
-            what = f"nobody knows how {one.ifname} got its address; if it has one, its runtime has to return it"
-            click.echo(plain(f"cni-ovs: warning: {what}"), err=True)
+        what = f"nobody knows how {one.ifname} got its address; if it has one, its runtime has to return it"
+        click.echo(plain(f"cni-ovs: warning: {what}"), err=True)
     attaching.detach(one.external_ids, record, db, cni_path)
