@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import EINTR, ENODEV
@@ -16,6 +18,7 @@ from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError
 
 from cni_ovs.plugin import netns
 from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.netlink import DUMP, Netlink, attributes, which_link
 from cni_ovs.plugin.netns import Namespace
 
 OWN = netns.OWN
@@ -24,6 +27,8 @@ _MAIN = 254
 _RTN_UNICAST, _RTPROT_KERNEL, _RTPROT_RA, _RTNH_F_ONLINK = 1, 2, 9, 4  # linux/rtnetlink.h
 _IPV6_PRIORITY = 1024  # the kernel gives it to routes without one
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_RTM_GETLINK, _IFLA_LINK = 18, 5  # linux/rtnetlink.h, linux/if_link.h
+_IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,19 @@ def links_over(kernel: IPRoute) -> list[Link]:
 def link(name: str, path: str = OWN) -> Link | None:
     """The interface that has this name or alternative name."""
     return next((link for link in links(path) if name in link.names), None)
+
+
+def other_ends(netlink: Netlink) -> dict[int, int]:
+    """Of each device of a namespace that has one, the index of its other end, or of what it is on top of.
+
+    With the plugin's socket, which takes a tenth of the time: the doctor asks in each container.
+    """
+    found = {}
+    for reply in netlink.request(_RTM_GETLINK, DUMP, which_link(0)):
+        values = dict(attributes(reply[_IFINFOMSG.size :]))
+        if len(values.get(_IFLA_LINK, b"")) == 4:
+            found[_IFINFOMSG.unpack_from(reply)[2]] = int.from_bytes(values[_IFLA_LINK], sys.byteorder)
+    return found
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,24 @@ def test_a_device_like_ours_whose_container_cannot_be_found_is_found_and_removed
     doctor.is_silent()
 
 
-def test_an_interface_that_has_another_name_now_is_no_fault(doctor: Doctor) -> None:
-    pod = doctor.node.attached()
-    for words in (("down",), ("name", "net7"), ("up",)):
-        pod.sandbox.ip("link", "set", "net7" if words == ("up",) else "net1", *words)
+def test_an_interface_that_has_another_name_now_is_no_fault_and_is_looked_at_all_the_same(doctor: Doctor) -> None:
+    """Also if another one has its name."""
+    sandbox = doctor.node.attached().sandbox
+    sandbox.ip("link", "set", "net1", "down")
+    sandbox.ip("link", "set", "net1", "name", "net7")
+    sandbox.ip("link", "add", "net1", "type", "veth", "peer", "name", "other")
+    finding = doctor.finds("device_down", code=4)
+    assert finding["message"].startswith("net7 in ")
+    doctor.type_in(finding)
+    doctor.is_silent()
+
+
+def test_what_is_at_the_path_of_another_container_now_is_left_alone(doctor: Doctor) -> None:
+    """As when a container was attached by the number of a process, which another process has now."""
+    pod, stranger = doctor.node.attached(), doctor.node.sandbox()
+    stranger.ip("link", "add", "net1", "mtu", "9000", "type", "veth", "peer", "name", "other")
+    name = doctor.node.port(pod)["name"]
+    doctor.node.openvswitch.vsctl("set", "port", name, f"external_ids:contNetns={stranger.path}")
     doctor.is_silent()
 
 

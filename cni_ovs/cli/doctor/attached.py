@@ -24,6 +24,7 @@ class Attached:
         is_gone: whether its namespace is provably gone.
         link: the interface in the container; None if there is none, or it cannot be looked at.
         is_visible: whether the container can be looked at.
+        device: what the interface is called there now; "" if it is not known.
     """
 
     bridge: Bridge
@@ -31,6 +32,7 @@ class Attached:
     is_gone: bool
     is_visible: bool
     link: Link | None
+    device: str = ""
 
     @property
     def netns(self) -> str:
@@ -39,7 +41,7 @@ class Attached:
 
     @property
     def ifname(self) -> str:
-        """The name of the interface in the container."""
+        """The name that the interface in the container was given."""
         return self.port.external_ids.get("contIface", "")
 
     @property
@@ -57,6 +59,7 @@ class Attached:
             "uuid": self.port.uuid,
             "port": self.port.name,
             "ifname": self.ifname,
+            "device": self.device or self.ifname,
             "container": self.container,
             "netns": self.netns,
         }

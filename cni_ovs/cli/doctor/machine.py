@@ -190,7 +190,6 @@ class Machine:
             return Attached(bridge, port, False, False, None)
         if is_gone(netns):
             return Attached(bridge, port, True, False, None)
-        ifname = port.external_ids.get("contIface", "")
         if not tells_attachment(port.external_ids):
             return Attached(bridge, port, False, False, None)
         try:
@@ -198,11 +197,25 @@ class Machine:
         except CniError:  # it is not for us to see, or has just gone
             return Attached(bridge, port, False, False, None)
         try:
-            return Attached(bridge, port, False, True, namespace.netlink.link(ifname))
+            return self._looked_at(bridge, port, namespace)
         except (CniError, OSError):
             return Attached(bridge, port, False, False, None)
         finally:
             namespace.close()
+
+    def _looked_at(self, bridge: Bridge, port: Port, namespace: Namespace) -> Attached:
+        """A port with its interface; that of a veth is its other end, whatever it is called."""
+        inside, outer = namespace.netlink, self.host_links.get(port.name)
+        name = port.external_ids["contIface"]
+        link = inside.link(name)
+        if outer is not None and outer.kind == "veth":
+            index = self._host_ends.get(outer.index, 0)
+            if kernel.other_ends(inside).get(index) != outer.index:
+                return Attached(bridge, port, False, False, None)  # at this path is another namespace now
+            if link is None or link.index != index:
+                link = inside.link(index)
+                name = link.name if link is not None else name
+        return Attached(bridge, port, False, True, link, name)
 
     def is_at_work(self, recorded: dict[str, str]) -> bool:
         """Whether an attachment, which external_ids tell of, is just being made or removed."""
@@ -227,6 +240,19 @@ class Machine:
                 host.close()
 
         return self._once("the kernel's interfaces", read)
+
+    @property
+    def _host_ends(self) -> dict[int, int]:
+        """Of the veths of this host the indexes of their other ends."""
+
+        def read() -> dict[int, int]:
+            host = Netlink()
+            try:
+                return kernel.other_ends(host)
+            finally:
+                host.close()
+
+        return self._once("the kernel's interfaces' other ends", read)
 
     @property
     def taps(self) -> set[str]:

@@ -48,9 +48,9 @@ DEVICE_DEAD = Problem(
 DEVICE_DOWN = Problem(
     "device_down",
     FAULT,
-    "{ifname} in {container} is down",
+    "{device} in {container} is down",
     "somebody set it down in the container",
-    command="nsenter --net={netns} ip link set {ifname} up",
+    command="nsenter --net={netns} ip link set {device} up",
 )
 HOST_END_DOWN = Problem(
     "host_end_down",
@@ -86,9 +86,9 @@ UPLINK_REFUSED = Problem(
 OFFLOAD_ON = Problem(
     "offload_on",
     FAULT,
-    "TCP of {ifname} in {container} hangs, although ping works: transmit checksum offload is on",
+    "TCP of {device} in {container} hangs, although ping works: transmit checksum offload is on",
     "somebody switched it on in the container; the userspace datapath passes packets on without their checksums",
-    command="nsenter --net={netns} ethtool -K {ifname} tx off",
+    command="nsenter --net={netns} ethtool -K {device} tx off",
 )
 RULES_GONE = Problem(
     "rules_gone",
@@ -152,7 +152,7 @@ def offload(machine: Machine) -> Iterator[Finding]:
         if attached.is_made_by_open_vswitch or DEVICE in attached.port.external_ids:
             continue
         try:
-            is_on = has_transmit_checksum_offload(attached.netns, attached.ifname)
+            is_on = has_transmit_checksum_offload(attached.netns, attached.device)
         except (CniError, OSError):  # it has just gone
             continue
         if is_on and not machine.is_at_work(attached.port.external_ids):
@@ -193,9 +193,7 @@ def _device_problem(machine: Machine, attached: Attached) -> Problem | None:
         return None
     link, host = attached.link, machine.host_links.get(attached.port.name)
     if link is None:
-        # A veth whose end on the host is there has another one too, which somebody has renamed.
-        is_veth = not attached.is_made_by_open_vswitch and DEVICE not in attached.port.external_ids
-        return None if is_veth and host is not None else DEVICE_LOST
+        return DEVICE_LOST
     is_dead = attached.is_made_by_open_vswitch and link.kind == "tun" and not link.carrier
     if is_dead and (link.up or host is not None) and machine.ovs_vswitchd == WELL:
         return DEVICE_DEAD

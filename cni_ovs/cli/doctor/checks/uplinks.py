@@ -56,18 +56,18 @@ BOND_DEGRADED = Problem(
 MTU_TOO_LARGE = Problem(
     "mtu_too_large",
     WARNING,
-    "{ifname} in {container} has MTU {size}, but {uplink} passes {largest} bytes",
+    "{device} in {container} has MTU {size}, but {uplink} passes {largest} bytes",
     "`mtu` of the network is larger than what the uplink passes, or a tunnel leaves (VXLAN takes 50 bytes, Geneve 58)",
     "larger packets are lost; correct `mtu` of the network, and now:",
-    "nsenter --net={netns} ip link set {ifname} mtu {largest}",
+    "nsenter --net={netns} ip link set {device} mtu {largest}",
 )
 MTU_USERSPACE = Problem(
     "mtu_userspace",
     WARNING,
-    "{ifname} in {container} has MTU {size}, but such a port passes {largest} bytes",
+    "{device} in {container} has MTU {size}, but such a port passes {largest} bytes",
     "internal ports and taps of the userspace datapath carry no packets of more than 1500 bytes",
     "use interface_type veth, or a smaller `mtu`; now:",
-    "nsenter --net={netns} ip link set {ifname} mtu {largest}",
+    "nsenter --net={netns} ip link set {device} mtu {largest}",
 )
 VLAN_NOT_CARRIED = Problem(
     "vlan_not_carried",
