@@ -19,28 +19,33 @@ _YOUNG = 60.0  # seconds that such a program may take to start
 _MEGABYTE = 1 << 20
 _MOST_FILES = 10_000  # of one folder, for its size
 
+# The installer is no command of the machine: it is beside the plugin that it installs.
+_INSTALL = "./cni-ovs-install {folder}"
+_HOW = "restart the installer's pod on this node, or, in the folder that has plugin and installer:"
+_ANEW = f"install it anew: {_HOW}"
 PLUGIN_MISSING = Problem(
     "plugin_missing",
     FAULT,
     "the plugin ovs is not in {folders}",
     "it is not installed, or in another folder than the runtime's",
-    "install it into the runtime's folder (bin_dir in its configuration):",
-    "cni-ovs-install {folder}",
+    f"install it into the runtime's folder (bin_dir in its configuration): {_HOW}",
+    _INSTALL,
 )
 PLUGIN_ELSEWHERE = Problem(
     "plugin_elsewhere",
     WARNING,
     "containerd looks for plugins in {folders}, and ovs is not there but at {path}",
     "it was installed into another folder than `bin_dir` in containerd's configuration",
-    "if containerd is to attach pods:",
-    "cni-ovs-install {folder}",
+    f"if containerd is to attach pods, install it there: {_HOW}",
+    _INSTALL,
 )
 PLUGIN_LINK_BROKEN = Problem(
     "plugin_link_broken",
     FAULT,
     "{path} is a link that leads nowhere ({link})",
     "somebody removed the version that it is a link to",
-    command="cni-ovs-install {folder}",
+    remedy=_ANEW,
+    command=_INSTALL,
 )
 PLUGIN_NOT_EXECUTABLE = Problem(
     "plugin_not_executable",
@@ -68,31 +73,32 @@ PLUGIN_GLIBC = Problem(
     FAULT,
     "{path} does not start: it needs {glibc}, and the C library here is older",
     "it was built on a newer distribution (our own plugin is static, and needs none)",
-    "install a plugin that needs no newer C library, as that of cni-ovs:",
-    "cni-ovs-install {folder}",
+    f"install a plugin that needs no newer C library, as that of cni-ovs: {_HOW}",
+    _INSTALL,
 )
 PLUGIN_DOES_NOT_START = Problem(
     "plugin_does_not_start",
     FAULT,
     "{path} does not start: {reason}",
     "the words behind the colon are its own, or the kernel's",
-    "install it anew:",
-    "cni-ovs-install {folder}",
+    _ANEW,
+    _INSTALL,
 )
 PLUGIN_OF_OTHERS = Problem(
     "plugin_of_others",
     WARNING,
     "{path} is not the plugin of cni-ovs",
     "ovs-cni's plugin has the same name; it takes other keys, and does not know all of ours",
-    "if pods are to be attached by cni-ovs, install it there:",
-    "cni-ovs-install {folder}",
+    f"if pods are to be attached by cni-ovs, install it there: {_HOW}",
+    _INSTALL,
 )
 PLUGIN_DAMAGED = Problem(
     "plugin_damaged",
     WARNING,
     "{path} was changed since it was installed",
     "a disk fault, or somebody wrote into it",
-    command="cni-ovs-install {folder}",
+    remedy=_ANEW,
+    command=_INSTALL,
 )
 PLUGIN_VERSIONS = Problem(
     "plugin_versions",
