@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -138,8 +139,29 @@ def test_a_container_whose_port_was_removed_is_found_and_what_is_left_of_it_remo
 
 def test_a_device_like_ours_whose_container_cannot_be_found_is_found_and_removed(doctor: Doctor) -> None:
     doctor.node.host.ip("link", "add", "cni0123456789ab", "type", "veth", "peer", "name", "elsewhere")
-    doctor.type_in(doctor.finds("orphan_on_host", code=3))
+    finding = doctor.finds("orphan_on_host", code=3)
+    doctor.node.host.ip("link", "add", "other", "type", "bridge")
+    doctor.node.host.ip("link", "set", "cni0123456789ab", "master", "other")
+    doctor.is_silent()  # as it is with the kernel's datapath of another Open vSwitch
+    doctor.node.host.ip("link", "delete", "other")
+    doctor.type_in(finding)
     doctor.is_silent()
+
+
+def test_a_device_like_ours_that_another_open_vswitch_has_is_left_alone(doctor: Doctor) -> None:
+    """With the userspace datapath: it listens there."""
+    name, host = "cni0123456789ab", doctor.node.host
+    host.ip("link", "add", name, "up", "type", "veth", "peer", "name", "elsewhere")
+    listens = (
+        "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 3)); input()"
+    )
+    process = host.start(sys.executable, "-c", listens, name, stdin=subprocess.PIPE)
+    doctor.node.helper(process.pid)
+    index = str(host.link(name).index)
+    wait_for("it listens", lambda: index in host.run("cat", "/proc/net/packet").stdout.split())
+    doctor.is_silent()
+    process.communicate("\n")
+    doctor.finds("orphan_on_host", code=3)
 
 
 def test_an_interface_that_has_another_name_now_is_no_fault_and_is_looked_at_all_the_same(doctor: Doctor) -> None:

@@ -94,4 +94,5 @@ class Attached:
 
 
 def _is_named(netns: str) -> bool:
-    return netns.rpartition("/")[0] in (str(NAMED), "/var/run/netns") and not Path(netns).name.startswith("cni-")
+    """Whether people know a namespace by its name: not those of pods, nor what would be taken for an option."""
+    return netns.rpartition("/")[0] in (str(NAMED), "/var/run/netns") and not Path(netns).name.startswith(("cni-", "-"))

@@ -78,14 +78,26 @@ def orphans(machine: Machine) -> Iterator[Finding]:
             yield ORPHAN_TAP.found(port=name, **container.values)
     with kernel.connected() as netlink:
         ends = {message.get_attr("IFLA_IFNAME"): message for message in netlink.get_links()}
+    used = _with_sockets()
     for name in veths:
         if name not in ends or not _is_suspect(name, "veth", "veth", known):
             continue
+        if ends[name].get_attr("IFLA_MASTER") or ends[name]["index"] in used:
+            continue  # it is on a bridge, only not of this Open vSwitch
         box, ifname = _other_end(ends[name], containers)
         if box is not None:
             yield ORPHAN.found(port=name, ifname=ifname, **box.values)
         elif machine.target is None:
             yield ORPHAN_ON_HOST.found(port=name)
+
+
+def _with_sockets() -> set[int]:
+    """The interfaces of this host that some program receives packets from by itself, as the userspace datapath does."""
+    try:
+        lines = Path("/proc/thread-self/net/packet").read_text().splitlines()[1:]
+    except OSError:  # the kernel has no such sockets
+        return set()
+    return {int(line.split()[4]) for line in lines}  # the column Iface
 
 
 def _is_suspect(name: str, kind: str, wanted: str, known: set[str]) -> bool:
