@@ -70,6 +70,8 @@ def test_json_tells_everything_that_hangs_on_two_bridges(world: World) -> None:
 
 
 def test_the_tree_tells_the_same_in_words(world: World) -> None:
+    limit = ("--", "--id=@q", "create", "QoS", "type=linux-htb", "other_config:max-rate=5000000")
+    world.node.openvswitch.vsctl("set", "port", world.uplink, "qos=@q", *limit)
     text = world.cli.run("show").stdout
     assert "\x1b" not in text, "colours in a pipe"
     for expected in (
@@ -82,6 +84,7 @@ def test_the_tree_tells_the_same_in_words(world: World) -> None:
         rf"{re.escape(world.web.addresses[0])}/16, MAC \S+, MTU 1300, up",
         rf"network {world.node.network}, container {world.web.container_id[:12]}, {world.web.netns}",
         r"receives at most 10 Mbit/s",
+        rf"{world.uplink}  uplink.*\n.*sends out at most 5 Mbit/s\n.*sent out [\d.]+ k?B in \d+ packets; took in ",
         rf"container {world.inside.container_id[:12]}  eth1",
         rf"{world.bad}  uplink, all VLANs\n.*could not open network device",
     ):

@@ -110,6 +110,19 @@ def test_two_bridges_with_a_patch_a_tunnel_an_uplink_and_containers_are_readable
     assert drawing.width < 1300
 
 
+@given(st.integers(0, 2**48 - 1), st.integers(1, 65279))
+def test_a_name_that_decides_how_wide_its_column_is_is_not_cut(digits: int, number: int) -> None:
+    name = f"cni{digits:012x} ({number})"
+    graph = Graph({"br0": ["br0"]}, [], [Node(CONTAINER, "web", [Slot("br0", "", name, [])])], [])
+    assert name in {label.text for label in layout(graph).labels}
+
+
+def test_a_picture_of_nothing_says_so() -> None:
+    drawing = layout(Graph({}, [], [], []))
+    assert_readable(drawing)
+    assert [label.text for label in drawing.labels] == ["nothing to be shown"]
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
     names = [f"br{number}" for number in range(draw(st.integers(1, 5)))]

@@ -27,6 +27,7 @@ _BOX = (130.0, 330.0)  # the narrowest and the widest
 _NAMES = (90.0, 230.0)
 _BAR = (120.0, 220.0)
 _PROBLEM = 36  # characters of a line that says what is wrong
+_ROUNDING = 0.01  # a width that was made of the text's own may be less by a few bits
 _EVERY = 640.0  # so often a high bridge says its name
 # How wide characters are in parts of the font's size: those of DejaVu Sans, which is wider than most.
 _NARROW, _WIDE = frozenset("iljftrI.,:;'|!()[]/ "), frozenset("mwMW@%")
@@ -94,7 +95,7 @@ def width_of(text: str, size: float, *, bold: bool = False) -> float:
 
 def fitting(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """A text, cut if it is wider."""
-    if width_of(text, size, bold=bold) <= width:
+    if width_of(text, size, bold=bold) <= width + _ROUNDING:
         return text
     while text and width_of(text + "…", size, bold=bold) > width:
         text = text[:-1]
@@ -140,6 +141,9 @@ class _Layout:
         self._draw()
 
     def _draw(self) -> None:
+        if not self._graph.bridges:
+            self._say("nothing to be shown")
+            return
         y = _MARGIN
         for name, lines in self._graph.bridges.items():
             y = self._bridge(name, lines, y) + _BETWEEN
@@ -148,6 +152,12 @@ class _Layout:
         drawing = self.drawing
         drawing.width = self._containers_x + self._containers + (lanes + 1) * _LANE * bool(lanes) + _MARGIN
         drawing.height = max(y - _BETWEEN, _MARGIN) + _MARGIN
+
+    def _say(self, text: str) -> None:
+        """The whole picture is a text."""
+        label = Label(_MARGIN, _MARGIN + TITLE, text, TITLE, "title")
+        self.drawing.labels.append(label)
+        self.drawing.width, self.drawing.height = label.width + 2 * _MARGIN, TITLE + 2 * _MARGIN
 
     # Bridges, and what is beside them
 

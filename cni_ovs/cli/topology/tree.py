@@ -184,9 +184,14 @@ def missing(port: Port, attachment: Attachment) -> str:
     return ""
 
 
+def _is_end(port: Port) -> bool:
+    """Whether somebody is behind a port: a container, or the host. Otherwise it leads on: to a network, or a bridge."""
+    return port.attachment is not None or port.kind == INTERNAL
+
+
 def _limits(port: Port) -> list[Text]:
-    names = zip(("receives", "sends"), port.limits, strict=True)
-    limits = [f"{what} at most {wording.bits(limit)}" for what, limit in names if limit]
+    names = ("receives", "sends") if _is_end(port) else ("sends out", "takes in")
+    limits = [f"{what} at most {wording.bits(limit)}" for what, limit in zip(names, port.limits, strict=True) if limit]
     return [Text(", ".join(limits))] if limits else []
 
 
@@ -194,9 +199,10 @@ def _traffic(port: Port) -> list[Text]:
     counted = port.counters
     if counted is None or counted.is_zero:
         return []
+    names = ("received", "sent") if _is_end(port) else ("sent out", "took in")
     both = (
-        ("received", counted.in_bytes, counted.in_packets, counted.in_drops, counted.in_errors),
-        ("sent", counted.out_bytes, counted.out_packets, counted.out_drops, counted.out_errors),
+        (names[0], counted.in_bytes, counted.in_packets, counted.in_drops, counted.in_errors),
+        (names[1], counted.out_bytes, counted.out_packets, counted.out_drops, counted.out_errors),
     )
     texts = []
     for way, size, packets, drops, errors in both:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -103,7 +103,7 @@ def table(moment: Moment, seconds: float, rows: int | None = None) -> Renderable
     """
     ports, hidden = _fitting(moment, rows)
     fits = rows is not None  # else every column is as wide as it needs to be
-    shown = Table(box=None, padding=(0, 1, 0, 0), expand=fits, header_style="bold", caption_justify="left")
+    shown = Table(box=None, padding=(0, 1, 0, 0), expand=fits, header_style="bold")
     shown.title = Text(f"{moment.time.astimezone():%H:%M:%S}, every {seconds:g} s", "dim")
     shown.title_justify = "left"
     shown.add_column("\npod, container or port", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -114,8 +114,7 @@ def table(moment: Moment, seconds: float, rows: int | None = None) -> Renderable
         shown.add_row(Text(short(bridge.name), "bold blue"))
         for port in of_bridge:
             shown.add_row(*_row(port, moment.rates.get(port.row.uuid)))
-    shown.caption = Text("\n".join(_notes(moment, hidden)), "dim")
-    return shown
+    return Group(shown, Text("\n".join(_notes(moment, hidden)), "dim"))
 
 
 def _notes(moment: Moment, hidden: int) -> list[str]:
