@@ -163,10 +163,26 @@ def _do(node: Node, remedy: str) -> None:
     node.host.run("sh", "-c", remedy)
 
 
-def test_different_vlans_are_told(node: Node, cli: Cli) -> None:
-    pods = [_pod(node, vlan=vlan) for vlan in (5, 6)]
+@pytest.mark.parametrize("kind", KINDS)
+def test_different_vlans_are_told(node: Node, cli: Cli, kind: str) -> None:
+    pods = [_pod(node, vlan=vlan, interface_type=kind) for vlan in (5, 6)]
     verdict, _ = _bad(cli, *_names(*pods))
     assert "VLAN" in verdict and "5" in verdict and "6" in verdict
+
+
+@pytest.mark.userspace
+def test_a_device_that_died_with_ovs_vswitchd_is_told_and_the_remedy_helps(private_node: Node) -> None:
+    cli = Cli(private_node.host, private_node.openvswitch.remote)
+    names = [private_node.sandbox().name for _ in range(2)]
+    for number, name in enumerate(names):
+        cli.run("attach", name, "eth1", private_node.bridge, "--type", "internal", "--ip", f"10.1.0.{number + 2}/24")
+    private_node.openvswitch.ovs_vswitchd.kill()
+    private_node.openvswitch.start_ovs_vswitchd()
+    verdict, remedy = _bad(cli, *names)
+    assert "died" in verdict or "dead" in verdict
+    assert remedy == f"cni-ovs reattach {names[0]} eth1"
+    cli.run("reattach", "--all")
+    assert cli.json("test", *names, "--no-throughput")["good"] is True
 
 
 def test_a_link_that_is_down_is_told_and_the_remedy_helps(

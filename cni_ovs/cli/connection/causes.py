@@ -11,6 +11,8 @@ from typing import Any
 from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
 
+from cni_ovs.plugin.devices import MOVED
+
 from .. import database, kernel
 from ..output import plain
 from .ends import End
@@ -69,6 +71,9 @@ def _link(end: End) -> Cause | None:
         return None
     if end.port is None:
         return Cause(f"{where} has no carrier: what is at its other end is down or gone", "set its other end up")
+    if end.port.interface is not None and end.port.interface.type in MOVED:
+        command = f"cni-ovs reattach {shlex.quote(plain(end.name))} {shlex.quote(plain(end.ifname))}"
+        return Cause(f"{where} is dead: its device ended with an earlier ovs-vswitchd", command)
     return Cause(
         f"{where} has no carrier: port {plain(end.port.name)} is down", f"ip link set {plain(end.port.name)} up"
     )
@@ -83,7 +88,7 @@ def _port(end: End) -> Cause | None:
         return Cause(f"Open vSwitch cannot use {what}: {plain(interface.error)}", "attach the container anew")
     if interface.ofport is None or interface.ofport < 0:
         return Cause(f"Open vSwitch does not use {what}", "does ovs-vswitchd run? See `cni-ovs doctor`")
-    if interface.admin_state == "down":
+    if interface.admin_state == "down" and interface.type not in MOVED:  # of these the device is not on the host
         return Cause(f"{what} is down on the host", f"ip link set {plain(interface.name)} up")
     return None
 
