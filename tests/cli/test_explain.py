@@ -308,7 +308,9 @@ def test_nothing_is_changed(calm_node: Node, name: str) -> None:
     def everything() -> tuple[Any, ...]:
         database = (node.openvswitch.folder / "conf.db").read_bytes()
         folders = files(node.folder, node.openvswitch.folder)
-        names = [path.name for path in Path("/run/netns").iterdir() if not path.name.startswith(PREFIX)]
+        names = [
+            path.name for path in Path("/run/netns").iterdir() if not path.name.startswith((PREFIX, "cni-ovs-demo"))
+        ]
         management = f"unix:{node.openvswitch.folder}/{node.bridge}.mgmt"
         flows = run(["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", management, "--no-stats"]).stdout
         return database, folders, sorted(names), flows, set(node.host.links()), set(pod.sandbox.links())
@@ -370,12 +372,14 @@ def test_a_pretended_bridge_has_the_datapath_that_is_asked_for(node: Node, kind:
 def test_nothing_remains_on_the_machine_of_an_explanation_that_is_killed(node: Node) -> None:
     """Wherever it is killed: what it needs of files it has in a file system of its own."""
     (node.folder / "net.conf").write_text(json.dumps(node.config(macspoofchk=True)))
-    cli = Cli(node.host, node.openvswitch.remote)
+    temporary = node.folder / "temporary"
+    temporary.mkdir()
+    cli = Cli(node.host, node.openvswitch.remote, environment={"TMPDIR": str(temporary)})
     command = cli.command("explain", str(node.folder / "net.conf"))
 
-    def everything() -> tuple[list[str], str, list[str]]:
-        own = [str(path) for path in Path("/tmp").iterdir() if path.name.startswith("cni-ovs")]
-        return own, Path("/proc/self/mounts").read_text(), node.openvswitch.port_names(node.bridge)
+    def everything() -> tuple[list[Path], list[str], list[str]]:
+        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(temporary) in line]
+        return list(temporary.iterdir()), mounts, node.openvswitch.port_names(node.bridge)
 
     before = everything()
     for tenths in range(1, 8):
