@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType, TracebackType
 from typing import IO, Any
 
-from .. import kernel
+from .. import children, kernel
 
 Tick = Callable[[], None]  # called now and then while something is waited for
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LONGEST_OUTPUT = 4 << 20
-_LIBC = ctypes.CDLL(None)
 
 
 class Program:
@@ -42,7 +40,7 @@ class Program:
                 stderr=self._err,
                 env={**os.environ, "LC_ALL": "C"},
                 start_new_session=True,  # Ctrl-C is for us, who end it
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is but one thread
+                preexec_fn=partial(children.end_with, os.getpid()),  # noqa: PLW1509 - there is but one thread
             )
         self.pid = self._process.pid
 
@@ -127,11 +125,6 @@ class Stop:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._number = number
-
-
-def _end_with_parent() -> None:
-    """In the new process: the kernel kills it when its parent ends, by SIGKILL even."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _memory() -> IO[bytes]:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import struct
 
 from cni_ovs.plugin import netns
 
-# linux/sched.h, linux/mount.h, linux/fcntl.h, linux/prctl.h
+# linux/sched.h, linux/mount.h, linux/fcntl.h
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
 _MOUNT_SETATTR, _MOUNT_ATTR_RDONLY, _MS_PRIVATE = 442, 0x1, 1 << 18
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _MS_NOSUID, _MS_NODEV = 2, 4
-_PR_SET_PDEATHSIG = 1
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -26,11 +24,6 @@ def _check(returned: int) -> None:
     if returned != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
-
-
-def die_with_parent() -> None:
-    """Let this process be killed when the one that has started it ends."""
-    _check(_LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 
 class Namespaces:

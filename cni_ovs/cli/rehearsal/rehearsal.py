@@ -26,6 +26,7 @@ from cni_ovs.plugin.netlink import KernelError, Netlink
 from cni_ovs.plugin.ovsdb import select as select_rows
 from cni_ovs.plugin.vswitch import DATABASE
 
+from .. import children
 from ..failure import Failure
 from . import isolation, placeholder
 from .gobetween import GoBetween, Pretended, Server, Upstream
@@ -69,10 +70,11 @@ def rehearse(request: Request) -> dict[str, Any]:
     if os.geteuid() != 0:
         raise Failure("explain rehearses ADD in network namespaces of its own, which needs root", "run it as root")
     reading, writing = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _play(request, writing)
+        _play(request, writing, parent)
     os.close(writing)
     try:
         report = json.loads(_read(reading))
@@ -99,19 +101,19 @@ def _read(fd: int) -> bytes:
     return found
 
 
-def _play(request: Request, writing: int) -> NoReturn:
+def _play(request: Request, writing: int, parent: int) -> NoReturn:
     """What the child does."""
     try:
-        data = json.dumps(_report(request)).encode()
+        data = json.dumps(_report(request, parent)).encode()
         while data:
             data = data[os.write(writing, data) :]
     finally:
         os._exit(0)  # whatever happens, nothing of the command's may run in the child
 
 
-def _report(request: Request) -> dict[str, Any]:
+def _report(request: Request, parent: int) -> dict[str, Any]:
     try:
-        isolation.die_with_parent()
+        children.end_with(parent)
         return _Stage(request).play()
     except Failure as failure:
         return {"failure": [failure.message, failure.remedy]}
