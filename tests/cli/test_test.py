@@ -22,7 +22,6 @@ from tests.support.terminal import in_terminal
 pytestmark = pytest.mark.one_target
 
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
-KINDS = ["veth", pytest.param("internal", marks=pytest.mark.userspace)]
 
 
 @pytest.fixture
@@ -46,10 +45,17 @@ def pair(node: Node) -> tuple[Attachment, Attachment]:
 # Good connections
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_containers_that_reach_each_other_are_measured(node: Node, cli: Cli, kind: str) -> None:
-    pods = [_pod(node, interface_type=kind) for _ in range(2)]
-    report = cli.json("test", *_names(*pods), "-t", "1", "--both")
+@pytest.mark.userspace
+def test_internal_ports_that_reach_each_other_are_good(node: Node, cli: Cli) -> None:
+    report = cli.json("test", *_names(*(_pod(node, interface_type="internal") for _ in range(2))), "--no-throughput")
+    assert report["good"] is True and report["tcp_connect_ms"] > 0
+    assert report["a"]["interface"] == "net1" and report["throughput"] == []
+
+
+def test_two_containers_that_reach_each_other_are_measured(
+    node: Node, cli: Cli, pair: tuple[Attachment, Attachment]
+) -> None:
+    report = cli.json("test", *_names(*pair), "-t", "1", "--both")
     assert report["good"] is True
     pings = report["reachability"]
     assert {(ping["family"], ping["from"], ping["to"]) for ping in pings} == {
@@ -67,7 +73,7 @@ def test_two_containers_that_reach_each_other_are_measured(node: Node, cli: Cli,
         assert (rate["jitter_ms"] is None) == (rate["protocol"] == "tcp")
         assert 0 <= rate["machine_busy_percent"] <= 100
     assert report["a"]["interface"] == report["b"]["interface"] == "net1"
-    assert report["a"]["port"] == node.port(pods[0])["name"]
+    assert report["a"]["port"] == node.port(pair[0])["name"]
     assert not node.strangers()
 
 
@@ -138,10 +144,36 @@ def bare(sandbox: Namespace) -> Iterator[tuple[Namespace, Namespace]]:
 
 def test_namespaces_are_tested_without_open_vswitch(bare: tuple[Namespace, Namespace], node: Node) -> None:
     cli = Cli(node.host, "unix:/nowhere/db.sock")
-    report = cli.json("test", bare[0].name, bare[1].name, "-t", "1")
+    words = ("test", bare[0].name, bare[1].name, "--no-throughput")
+    report = cli.json(*words)
     assert report["good"] is True
     assert report["a"]["bridge"] is None
-    assert "without Open vSwitch" in cli.run("test", bare[0].name, bare[1].name, "--no-throughput").stdout
+    assert "without Open vSwitch" in cli.run(*words).stdout
+
+
+def test_a_pair_whose_rate_is_limited_is_good(node: Node, cli: Cli) -> None:
+    slow = {"egressRate": 200_000}
+    pods = [_pod(node, bandwidth=slow), _pod(node)]
+    assert cli.json("test", *_names(*pods), "--no-throughput")["good"] is True
+
+
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", "/var/empty"], ids=["ping", "own sockets"])
+def test_a_switch_that_stands_still_for_moments_makes_no_pair_bad(
+    node: Node, pair: tuple[Attachment, Attachment], path: str
+) -> None:
+    cli = Cli(node.host, node.openvswitch.remote, environment={"PATH": path})
+    for _ in range(2):
+        process = subprocess.Popen(
+            cli.command("test", *_names(*pair), "--no-throughput"), env=cli.environment, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        while process.poll() is None:
+            node.openvswitch.ovs_vswitchd.freeze()
+            time.sleep(0.5)
+            node.openvswitch.ovs_vswitchd.thaw()
+            time.sleep(0.4)
+        printed, _ = process.communicate()
+        assert process.returncode == 0, printed
 
 
 # Broken paths
@@ -215,7 +247,7 @@ def test_transmit_checksum_offload_is_told_and_the_remedy_helps(
     assert "transmit checksum offload is on for net1" in verdict
     assert pair[0].sandbox.name in verdict
     _do(node, remedy)
-    assert cli.json("test", *_names(*pair), "-t", "1")["good"] is True
+    assert cli.json("test", *_names(*pair), "--no-throughput")["good"] is True
 
 
 @pytest.mark.parametrize("path", ["/usr/bin:/bin", "/var/empty"], ids=["ping", "own sockets"])
@@ -226,11 +258,10 @@ def test_a_smaller_mtu_on_the_way_is_told_and_the_remedy_helps(
     name = node.port(pair[1])["name"]
     node.host.ip("link", "set", name, "mtu", "1400")
     wait_for("Open vSwitch has seen it", lambda: node.openvswitch.row("Interface", name)["mtu"] == 1400)
-    verdict, remedy = _bad(cli, *_names(*pair), "--no-throughput")
-    assert "more than 1400 bytes" in verdict and name in verdict
     report = cli.json("test", *_names(*pair), "--no-throughput", check=False)
+    assert "more than 1400 bytes" in report["verdict"] and name in report["verdict"]
     assert {found["largest"] for found in report["path_mtu"]} == {1400}
-    _do(node, remedy)
+    _do(node, report["remedy"])
     assert cli.json("test", *_names(*pair), "--no-throughput")["good"] is True
 
 
@@ -274,8 +305,57 @@ def test_arp_that_nobody_answers_is_told(node: Node, cli: Cli, pair: tuple[Attac
 
 def test_pings_that_are_ignored_are_told(node: Node, cli: Cli, pair: tuple[Attachment, Attachment]) -> None:
     pair[1].sandbox.sysctl("net/ipv4/icmp_echo_ignore_all", 1)
-    verdict, _ = _bad(cli, *_names(*pair))
+    verdict, remedy = _bad(cli, *_names(*pair), "--no-throughput")
     assert "answers ARP but no ping" in verdict
+    assert "icmp_echo_ignore_all = 1" in node.host.run("sh", "-c", remedy.partition("; ")[2]).stdout
+
+
+def test_one_address_twice_is_told(node: Node, cli: Cli) -> None:
+    pods = [node.attached(), node.attached()]
+    for pod in pods:
+        pod.sandbox.ip("address", "add", "10.3.0.2/24", "dev", "net1")
+    verdict, _ = _bad(cli, *_names(*pods), "--no-throughput")
+    assert "have the same address 10.3.0.2" in verdict
+
+
+def test_an_address_that_the_kernel_holds_for_a_duplicate_is_told(node: Node, cli: Cli) -> None:
+    pods = [node.attached(ipam=node.host_local("fd00:10::/64")) for _ in range(2)]
+    late = node.attached()
+    late.sandbox.ip("address", "add", f"{pods[0].addresses[0]}/64", "dev", "net1")
+    wait_for("it is a duplicate", lambda: late.sandbox.addresses("net1")[0].duplicate)
+    verdict, _ = _bad(cli, *_names(pods[1], late), "--no-throughput")
+    assert f"{pods[0].addresses[0]} of {late.sandbox.name} is a duplicate" in verdict
+
+
+def test_containers_that_a_router_connects_are_good_and_a_router_that_is_down_is_told(node: Node, cli: Cli) -> None:
+    router, pods = node.sandbox(), []
+    router.sysctl("net/ipv4/ip_forward", 1)
+    for vlan in (5, 6):
+        node.attached(sandbox=router, ifname=f"net{vlan}", vlan=vlan)
+        router.ip("address", "add", f"10.{vlan}.0.1/24", "dev", f"net{vlan}")
+        pods.append(node.attached(vlan=vlan))
+        pods[-1].sandbox.ip("address", "add", f"10.{vlan}.0.2/24", "dev", "net1")
+        pods[-1].sandbox.ip("route", "add", "default", "via", f"10.{vlan}.0.1")
+    assert cli.json("test", *_names(*pods), "--no-throughput")["good"] is True
+    # In a table of all pairs they are apart all the same: nothing but a router connects their VLANs.
+    report = cli.json("test", "--matrix", "--network", node.network)
+    assert sorted(pair["state"] for pair in report["pairs"]) == ["good"] * 2 + ["isolated"] * 3 + ["same"]
+    assert report["good"] is True
+    router.ip("link", "set", "net6", "down")
+    verdict, _ = _bad(cli, *_names(*pods), "--no-throughput")
+    assert "router 10.5.0.1 is there, and no answer comes from 10.6.0.2 behind it" in verdict
+    router.ip("link", "set", "net5", "down")
+    pods[0].sandbox.ip("neighbour", "flush", "dev", "net1")
+    verdict, remedy = _bad(cli, *_names(*pods), "--no-throughput")
+    assert "nobody answers ARP for 10.5.0.1, the router to 10.6.0.2" in verdict
+    traced = remedy.replace("ovs-appctl", f"ovs-appctl -t {_control(node)}")
+    assert "Datapath actions:" in node.host.run("sh", "-c", traced).stdout
+
+
+def _control(node: Node) -> str:
+    """Where this ovs-vswitchd takes commands: not where it does on a host."""
+    (path,) = node.openvswitch.folder.glob("ovs-vswitchd.*.ctl")
+    return str(path)
 
 
 # What is meant

@@ -63,6 +63,48 @@ def test_a_pair_that_is_apart_and_reached_all_the_same_is_bad(node: Node, cli: C
     assert [pair["state"] for pair in report["pairs"]] == ["leak"]
 
 
+def test_nothing_remains_in_the_kernels_table_of_neighbours_but_what_was_there(node: Node, cli: Cli) -> None:
+    """It is one of the machine's, and has a thousand places: 33 containers would fill it, each with all others."""
+    pods = _pods(node, 4)
+    assert pods[0].sandbox.pings(pods[1].addresses[0])
+    before = [pod.sandbox.ip("neighbour", "show", "dev", "net1").split()[:1] for pod in pods]
+    assert before == [[pods[1].addresses[0]], [pods[0].addresses[0]], [], []]
+    assert cli.json("test", "--matrix", "--network", node.network)["good"] is True
+    assert [pod.sandbox.ip("neighbour", "show", "dev", "net1").split()[:1] for pod in pods] == before
+
+
+def test_containers_with_the_same_address_do_not_reach_each_other(node: Node, cli: Cli) -> None:
+    pods = [node.attached(vlan=vlan) for vlan in (5, 5, 6)]
+    for pod in pods:
+        pod.sandbox.ip("address", "add", "10.3.0.2/24", "dev", "net1")
+    report = cli.json("test", "--matrix", "--network", node.network, check=False)
+    assert sorted(pair["state"] for pair in report["pairs"]) == ["isolated", "isolated", "silent"]
+    assert next(pair["cause"] for pair in report["pairs"] if pair["cause"]).endswith("the same address 10.3.0.2")
+
+
+def test_different_vlans_are_apart_on_bridges_that_patch_ports_connect_too(node: Node, cli: Cli) -> None:
+    other = node.add_bridge()
+    for bridge, name, peer in ((node.bridge, "p1", "p2"), (other, "p2", "p1")):
+        patch = ("--", "set", "Interface", f"{name}{bridge[-4:]}", "type=patch")
+        far = other if bridge == node.bridge else node.bridge
+        node.openvswitch.vsctl("add-port", bridge, f"{name}{bridge[-4:]}", *patch, f"options:peer={peer}{far[-4:]}")
+    for bridge, vlan in ((node.bridge, 5), (other, 5), (other, 6)):
+        _pods(node, 1, bridge=bridge, vlan=vlan)
+    report = cli.json("test", "--matrix", "--network", node.network)
+    assert sorted(pair["state"] for pair in report["pairs"]) == ["good", "isolated", "isolated"]
+
+
+def test_a_vhost_user_port_is_left_out_and_that_is_not_bad(node: Node, cli: Cli) -> None:
+    pods = _pods(node, 3)
+    name = node.port(pods[0])["name"]
+    node.openvswitch.vsctl("--no-wait", "set", "Interface", name, "type=dpdkvhostuserclient")  # no DPDK is needed
+    report = cli.json("test", "--matrix", "--network", node.network)
+    assert report["good"] is True and len(report["pairs"]) == 1
+    assert "vhost-user" in report["left_out"][0]["reason"]
+    assert "vhost-user" in cli.fails("test", pods[0].sandbox.name, pods[1].sandbox.name)
+    node.openvswitch.vsctl("--no-wait", "remove", "Interface", name, "type", "dpdkvhostuserclient", check=False)
+
+
 def test_throughput_is_measured_where_it_is_asked_for(node: Node, cli: Cli) -> None:
     _pods(node, 2)
     report = cli.json("test", "--matrix", "--network", node.network, "--throughput", "-t", "1")

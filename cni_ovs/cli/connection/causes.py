@@ -12,14 +12,15 @@ from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
 
 from cni_ovs.plugin.devices import MOVED
+from cni_ovs.plugin.netlink import IFA_DADFAILED, IFA_TENTATIVE
+from cni_ovs.plugin.vlans import effective_mode
 
 from .. import database, kernel
 from ..output import plain
-from .ends import End
+from .ends import End, global_addresses
 
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
-_ASKED_IN_VAIN = 0x01 | 0x20  # NUD_INCOMPLETE, NUD_FAILED of linux/neighbour.h
-_ANSWERED = 0x02 | 0x04 | 0x08 | 0x10  # NUD_REACHABLE, STALE, DELAY, PROBE
+_ANSWERED = 0x02 | 0x04 | 0x08 | 0x10  # NUD_REACHABLE, STALE, DELAY, PROBE of linux/neighbour.h
 _PUBLISHED = {"ipv4": "ARP", "ipv6": "neighbour discovery"}
 
 
@@ -47,18 +48,32 @@ def no_address(first: End, second: End) -> Cause:
     return Cause(f"{names} have no addresses of the same family", "give both an IPv4 or both an IPv6 address")
 
 
+def of_one_address(first: End, second: End, family: str | None) -> Cause | None:
+    """Why a packet from one end to the other would not leave: it has that address itself. None if it has not."""
+    address = second.address(family) if family else None
+    if address is None or address not in {str(own.ip) for own in global_addresses(first.link)}:
+        return None
+    return Cause(
+        f"{plain(first.name)} and {plain(second.name)} have the same address {address}",
+        "give one of them another address; does IPAM keep its records where both can see them?",
+    )
+
+
 def of_silence(sender: End, receiver: End, family: str) -> Cause:
     """Why nothing that one end sends is answered by the other."""
+    gateway = _gateway(sender, receiver, family)
     return (
         _link(sender)
         or _link(receiver)
         or _port(sender)
         or _port(receiver)
-        or separated(sender, receiver)
+        or _address(sender, family)
+        or _address(receiver, family)
+        or (None if gateway else separated(sender, receiver))
         or _route(sender, receiver, family)
         or _route(receiver, sender, family)
         or _macs(sender, receiver)
-        or _neighbour(sender, receiver, family)
+        or _neighbour(sender, receiver, family, gateway)
     )
 
 
@@ -118,21 +133,68 @@ def _has_patch(bridge: database.Bridge) -> bool:
 def _vlans(sender: End, receiver: End) -> Cause | None:
     if sender.vlan is None or receiver.vlan is None or sender.vlan == receiver.vlan:
         return None
-    if sender.bridge is None or receiver.bridge is None or sender.bridge.name != receiver.bridge.name:
+    if sender.bridge is None or receiver.bridge is None:
+        return None
+    if sender.bridge.name != receiver.bridge.name and not (
+        _keeps_vlans(sender.bridge) and _keeps_vlans(receiver.bridge)
+    ):
         return None
     names = [f"{plain(end.name)} {f'in VLAN {end.vlan}' if end.vlan else 'in none'}" for end in (sender, receiver)]
     return Cause(
         f"they are in different VLANs: {names[0]}, {names[1]}",
-        "attach both with the same `vlan`, if they are to reach each other",
+        "attach both with the same `vlan`, or connect the VLANs by a router, if they are to reach each other",
     )
+
+
+def _keeps_vlans(bridge: database.Bridge) -> bool:
+    """Whether no patch port of a bridge puts frames of one VLAN into another."""
+    patches = [port for port in bridge.ports if any(interface.type == "patch" for interface in port.interfaces)]
+    return all(effective_mode(port.vlan_mode, port.tag) == "trunk" for port in patches)
+
+
+def _address(end: End, family: str) -> Cause | None:
+    """Whether an address may not be used, because another has it or may have it (RFC 4862 section 5.4)."""
+    try:
+        with kernel.connected(end.netns) as asked:
+            found = list(asked.get_addr(family=_FAMILIES[family], index=end.link.index))
+    except (OSError, NetlinkError):
+        return None
+    address = end.address(family)
+    for message in found:
+        if message.get_attr("IFA_ADDRESS") != address:
+            continue
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        if flags & IFA_DADFAILED:
+            command = inside(end, f"ip address delete {address} dev {shlex.quote(plain(end.link.name))}")
+            return Cause(f"{address} of {plain(end.name)} is a duplicate: another has answered for it", command)
+        if flags & IFA_TENTATIVE:
+            what = f"{address} of {plain(end.name)} may not be used yet: the kernel asks whether another has it"
+            return Cause(what, "try again in some seconds")
+    return None
+
+
+def _way(sender: End, receiver: End, family: str) -> Any:
+    """The route from an end to the other's address, as rtnetlink tells it; NetlinkError or OSError if there is none."""
+    with kernel.connected(sender.netns) as asked:
+        (message, *_) = asked.route("get", dst=receiver.address(family), family=_FAMILIES[family])
+    return message
+
+
+def _gateway(sender: End, receiver: End, family: str) -> str | None:
+    """The router by which an end sends to the other, if it does so by its interface that is meant."""
+    try:
+        message = _way(sender, receiver, family)
+    except (OSError, NetlinkError):
+        return None
+    gateway = message.get_attr("RTA_GATEWAY")
+    return str(gateway) if gateway and message.get_attr("RTA_OIF") == sender.link.index else None
 
 
 def _route(sender: End, receiver: End, family: str) -> Cause | None:
     destination = receiver.address(family)
     add = inside(sender, f"ip route add {receiver.subnet(family)} dev {shlex.quote(plain(sender.link.name))}")
     try:
-        with kernel.connected(sender.netns) as asked:
-            (message, *_) = asked.route("get", dst=destination, family=_FAMILIES[family])
+        message = _way(sender, receiver, family)
     except (OSError, NetlinkError) as error:
         if isinstance(error, NetlinkError) and error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
             return Cause(f"{plain(sender.name)} has no route to {destination}", add)
@@ -148,15 +210,24 @@ def _macs(sender: End, receiver: End) -> Cause | None:
     return Cause(f"both interfaces have the MAC address {sender.link.mac}", "attach one of them anew")
 
 
-def _neighbour(sender: End, receiver: End, family: str) -> Cause:
-    states = {end.name: _state(end, other, family) for end, other in ((sender, receiver), (receiver, sender))}
-    if states[sender.name] & _ANSWERED:
+def _neighbour(sender: End, receiver: End, family: str, gateway: str | None) -> Cause:
+    """The last that can be looked at: who answers ARP, or neighbour discovery."""
+    destination = receiver.address(family) or ""
+    asked = gateway or destination
+    if _state(sender, asked, family) & _ANSWERED:
+        if gateway:
+            return Cause(
+                f"router {gateway} is there, and no answer comes from {destination} behind it",
+                f"does it forward packets, and has {plain(receiver.name)} a route back by it?",
+            )
+        setting = "net.ipv4.icmp_echo_ignore_all" if family == "ipv4" else "net.ipv6.icmp.echo_ignore_all"
         return Cause(
             f"{plain(receiver.name)} answers {_PUBLISHED[family]} but no ping: a packet filter, or a setting of it,"
             " drops echo requests",
-            inside(receiver, "nft list ruleset") + "; sysctl net.ipv4.icmp_echo_ignore_all",
+            f"{inside(receiver, 'nft list ruleset')}; {inside(receiver, f'sysctl {setting}')}",
         )
-    text = f"nobody answers {_PUBLISHED[family]} for {receiver.address(family)}"
+    text = f"nobody answers {_PUBLISHED[family]} for {asked}"
+    text += f", the router to {destination}" if gateway else ""
     for end in (sender, receiver):
         if end.bridge is not None and end.bridge.fail_mode == "secure":
             return Cause(
@@ -168,17 +239,25 @@ def _neighbour(sender: End, receiver: End, family: str) -> Cause:
                 f"{text}; OpenFlow rules check what {plain(end.name)} sends (macspoofchk, ipspoofchk)",
                 "its MAC and addresses must be those that it was attached with",
             )
-    return Cause(text, "`cni-ovs explain` tells what Open vSwitch does with such a packet")
+    return Cause(text, _trace(sender))
 
 
-def _state(end: End, other: End, family: str) -> int:
+def _trace(sender: End) -> str:
+    """How to see what a bridge does with a packet of an end."""
+    if sender.bridge is None or sender.port is None:
+        return "look where the packets end: tcpdump -e at each interface on the way"
+    bridge, port = shlex.quote(plain(sender.bridge.name)), plain(sender.port.name)
+    return f"ovs-appctl ofproto/trace {bridge} {shlex.quote(f'in_port={port},dl_src={sender.link.mac}')}"
+
+
+def _state(end: End, address: str, family: str) -> int:
     """What the kernel knows of a neighbour: bits of NUD_…; 0 for nothing."""
     try:
         with kernel.connected(end.netns) as asked:
             found = list(asked.get_neighbours(_FAMILIES[family], ifindex=end.link.index))
     except (OSError, NetlinkError):
         return 0
-    states = [int(message["state"]) for message in found if message.get_attr("NDA_DST") == other.address(family)]
+    states = [int(message["state"]) for message in found if message.get_attr("NDA_DST") == address]
     return states[0] if states else 0
 
 

@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .. import kernel
@@ -25,6 +25,8 @@ _SMALLEST = {4: 28 + _TOKEN_BYTES, 6: 48 + _TOKEN_BYTES}  # whole packets
 USUAL = {4: 84, 6: 104}  # what ping(8) sends
 _WAIT_MS = 5  # at most, to see what is due
 _READS = 256  # at once; a busy container must not keep us
+_SOON = 0.1  # seconds: when an answer is late
+_MOST = 128  # probes that are waited for at once; each is a neighbour in a table of the machine's, see neighbours.py
 
 
 class Echo:
@@ -34,12 +36,13 @@ class Echo:
         netns: path of the namespace.
         address: of the interface.
         device: the interface's name.
+        hops: over how many routers and to the destination requests may go; 0 for the usual.
 
     Raises:
         OSError: the address or the interface is not there (any more), or may not be used yet.
     """
 
-    def __init__(self, netns: str, address: str, device: str) -> None:
+    def __init__(self, netns: str, address: str, device: str, *, hops: int = 0) -> None:
         self.version = 6 if ":" in address else 4
         self.waiting: dict[int, tuple[Probe, float]] = {}  # by sequence: whose it is, and when it was sent
         self.told_too_big = False  # somebody on the way has said so
@@ -56,6 +59,9 @@ class Echo:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
             self._socket.bind((address, 0))
             self._forbid_fragments()
+            if hops:
+                option = (socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+                self._socket.setsockopt(*option[self.version == 6], hops)
         except OSError:
             self._socket.close()
             raise
@@ -154,6 +160,10 @@ class Probe:
             return False
         return len(self.times) + self.unsent >= self.count or now >= self._due - self.interval + self.patience
 
+    def is_busy(self, now: float) -> bool:
+        """Whether it still makes work: later it only waits for what is likely lost."""
+        return self.sent < self.count or now < self._due - self.interval + _SOON
+
     def go_on(self, now: float) -> None:
         """Send a request if it is time for one."""
         if self.sent >= self.count or now < self._due:
@@ -167,15 +177,27 @@ class Probe:
             self.unsent += 1
 
 
-def run(probes: Sequence[Probe], tick: Tick, *, at_once: int = 64) -> None:
-    """Carry out probes, some of them at once. It ends in a time that follows from their number and patience."""
+def run(probes: Sequence[Probe], tick: Tick, *, at_once: int = 64, done: Callable[[Probe], None] | None = None) -> None:
+    """Carry out probes, some of them at once. It ends in a time that follows from their number and patience.
+
+    Args:
+        probes: which.
+        tick: see Tick.
+        at_once: how many are busy; those that only wait for an answer that is late do not count.
+        done: is told of each when it is over.
+    """
     queue = list(reversed(probes))
     active: list[Probe] = []
     while queue or active:
         now = time.monotonic()
-        active = [probe for probe in active if not probe.is_over(now)]
-        while queue and len(active) < at_once:
+        for probe in [probe for probe in active if probe.is_over(now)]:
+            active.remove(probe)
+            if done is not None:
+                done(probe)
+        busy = sum(probe.is_busy(now) for probe in active)
+        while queue and busy < at_once and len(active) < _MOST:
             active.append(queue.pop())
+            busy += 1
         for probe in active:
             probe.go_on(now)
         echoes = {probe.echo for probe in active}

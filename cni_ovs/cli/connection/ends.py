@@ -9,6 +9,7 @@ from itertools import product
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from cni_ovs.plugin.devices import VHOST_USER
 from cni_ovs.plugin.vlans import effective_mode
 
 from .. import database, kernel, targets
@@ -140,14 +141,22 @@ def _distance(pair: tuple[Hanging, ...]) -> int:
     return 0 if network and network == other_port.external_ids.get("contNetwork") else 1
 
 
+class Untestable(Failure):
+    """A port has no interface in the kernel that packets could be sent from."""
+
+
 def of_port(netns: str, name: str, hangs: Hanging) -> End:
     """The end at a port, with the interface that is recorded with it.
 
     Raises:
         Failure: the namespace or the interface has gone.
+        Untestable: there is none, because it is a vhost-user port.
     """
     bridge, port = hangs
     ifname = port.external_ids["contIface"]
+    if port.interface is not None and port.interface.type in VHOST_USER:
+        what = f"{plain(ifname)} of {plain(name)} is a vhost-user port, which only a program in the container can use"
+        raise Untestable(what, "test it with that program")
     for link in links_of(name, netns):
         if ifname in link.names:
             return End(name, netns, link, ifname, bridge, port)

@@ -19,7 +19,7 @@ _PATIENCE = 1.0
 SECONDS = (_COUNT - 1) * _INTERVAL + 0.1  # of a ping that is answered
 # A packet of this size passes everywhere (RFC 8200 section 5; RFC 791 asks for less).
 _CERTAIN = {4: 576, 6: 1280}
-_SHORTEST_PATIENCE = 0.15
+_SHORTEST_PATIENCE, _LONG_PATIENCE = 0.15, 0.6
 _TRIES = 2  # a busy ovs-vswitchd forwards nothing for a tenth of a second on the userspace datapath
 
 _COUNTS = re.compile(r"^(\d+) packets transmitted, (\d+) received,", re.MULTILINE)
@@ -84,6 +84,9 @@ def ping(first: End, second: End, tick: Tick) -> list[Ping]:
     """Ping in both directions, in every family that both ends have, all at once."""
     ways = [(family, *way) for family in families(first, second) for way in ((first, second), (second, first))]
     found = _by_program(ways, tick) if _is_iputils() else [None] * len(ways)
+    # Once there was an answer, ping waits for those that are missing only twice as long as that has taken. A machine
+    # that stands still for a moment loses nothing, so it is asked again with more patience.
+    found = [None if result and 0 < result.received < result.sent else result for result in found]
     others = [way for way, result in zip(ways, found, strict=True) if result is None]
     by_socket = iter(_by_socket(others, tick) if others else [])
     return [_with_cause(result or next(by_socket)) for result in found]
@@ -177,9 +180,9 @@ def path_mtu(first: End, second: End, family: str, slowest: float, likely: int |
     socket = echo.Echo(first.netns, first.address(family) or "", first.link.name)
     try:
 
-        def passes(size: int) -> bool:
+        def passes(size: int, seconds: float = patience) -> bool:
             for _ in range(_TRIES):
-                probe = echo.Probe(socket, second.address(family) or "", size=size, patience=patience)
+                probe = echo.Probe(socket, second.address(family) or "", size=size, patience=seconds)
                 echo.run([probe], tick)
                 if probe.times:
                     return True
@@ -187,6 +190,8 @@ def path_mtu(first: End, second: End, family: str, slowest: float, likely: int |
 
         largest = _largest(passes, min(_CERTAIN[FAMILIES[family]], expected), expected, likely)
         told = socket.told_too_big
+        if largest not in (expected, likely) and not told and passes(expected, _LONG_PATIENCE):
+            largest = expected  # somebody was busy
     finally:
         socket.close()
     cause = None if largest == expected else causes.of_small_packets(first, second, largest, expected, told=told)

@@ -124,6 +124,11 @@ def _steps(report: Report, plan: Plan, bar: Bar) -> Iterator[Step]:
         cause = causes.no_address(first, second)
         yield Step(BAD, "addresses", cause.text, cause)
         return
+    for family in reachability.families(first, second):
+        clash = causes.of_one_address(first, second, family) or causes.of_one_address(second, first, family)
+        if clash is not None:
+            yield Step(BAD, "addresses", clash.text, clash)
+            return
     bar.begin("ping", reachability.SECONDS)
     report.pings = reachability.ping(first, second, bar.tick)
     yield from (_ping_step(report, result) for result in report.pings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import select
 import socket
 import struct
@@ -19,7 +20,8 @@ from .ends import End
 from .programs import Tick
 
 _CONNECT_SECONDS = 2.0
-_CHECKED_BYTES = 256 << 10
+_CHECKED_BYTES = 64 << 10  # much more than is sent before the first acknowledgement
+_CHECK_SECONDS = 5.0  # in a direction; less may pass in this time where rates are limited, and that is well
 _BLOCK = bytes(128 << 10)
 _BURST = 64  # datagrams between two looks at the clock
 _TAIL_SECONDS = 0.2  # for the last datagrams
@@ -70,7 +72,8 @@ def check(first: End, second: End, family: str, tick: Tick) -> float:
     with _connection(first, second, family, 0, tick) as (client, server):
         took = 1000 * (time.monotonic() - begun)
         for sender, receiver in ((client, server), (server, client)):
-            if not _pump([(sender, receiver)], time.monotonic() + _CONNECT_SECONDS, _CHECKED_BYTES, tick):
+            end = time.monotonic() + _CHECK_SECONDS
+            if not _pump([(sender, receiver)], end, _CHECKED_BYTES, tick, patience=_CONNECT_SECONDS):
                 raise StalledError(connected=True)
     return took
 
@@ -164,10 +167,28 @@ def _ready(waited: socket.socket, event: int, tick: Tick) -> bool:
     return False
 
 
-def _pump(pairs: list[tuple[socket.socket, socket.socket]], end: float, limit: int | None, tick: Tick) -> int:
-    """Send from the first of each pair to the second; returns the bytes that arrived, 0 if not all of `limit` did."""
+def _pump(
+    pairs: list[tuple[socket.socket, socket.socket]],
+    end: float,
+    limit: int | None,
+    tick: Tick,
+    patience: float = math.inf,
+) -> int:
+    """Send from the first of each pair to the second.
+
+    Args:
+        pairs: which.
+        end: when to stop.
+        limit: how many bytes to send at most.
+        tick: see Tick.
+        patience: seconds; when nothing arrives for so long, it is over.
+
+    Returns:
+        The bytes that have arrived; 0 if patience is over.
+    """
     buffer = bytearray(len(_BLOCK))
     sent = received = 0
+    heard = time.monotonic()
     poll = select.poll()
     for sender, receiver in pairs:
         poll.register(sender, select.POLLOUT)
@@ -183,10 +204,13 @@ def _pump(pairs: list[tuple[socket.socket, socket.socket]], end: float, limit: i
                         poll.unregister(fd)
                 elif fd in receivers:
                     received += receivers[fd].recv_into(buffer)
+                    heard = time.monotonic()
         if limit is not None and received >= limit:
             return received
+        if time.monotonic() - heard > patience:
+            return 0
         tick()
-    return received if limit is None else 0
+    return received
 
 
 def _stream(

@@ -9,23 +9,26 @@ from rich.console import Console
 from rich.text import Text
 
 from ..output import plain
-from . import matrix
+from . import pairs as states
 from . import steps as connection
-from .matrix import Pair, Selection
+from .matrix import Selection
+from .pairs import Pair
 
 _SIGNS = {
-    matrix.GOOD: ("o", "green"),
-    matrix.LOSS: ("%", "yellow"),
-    matrix.SILENT: ("x", "bold red"),
-    matrix.ISOLATED: (".", "dim"),
-    matrix.LEAK: ("!", "bold red"),
+    states.GOOD: ("o", "green"),
+    states.LOSS: ("%", "yellow"),
+    states.SILENT: ("x", "bold red"),
+    states.ISOLATED: (".", "dim"),
+    states.LEAK: ("!", "bold red"),
+    states.SAME: ("=", "dim"),
 }
 _WORDS = {
-    matrix.GOOD: "reach each other",
-    matrix.LOSS: "lose packets",
-    matrix.SILENT: "do not reach each other",
-    matrix.ISOLATED: "are apart by VLAN or bridge, as they should be",
-    matrix.LEAK: "reach each other although they are apart",
+    states.GOOD: "reach each other",
+    states.LOSS: "lose packets",
+    states.SILENT: "do not reach each other",
+    states.ISOLATED: "are apart by VLAN or bridge, as they should be",
+    states.LEAK: "reach each other although they are apart",
+    states.SAME: "are of one container, and were not tried",
 }
 _LONGEST_NAME = 28
 
@@ -77,9 +80,9 @@ def _sign(pair: Pair) -> str:
 
 
 def _round_trip(pair: Pair) -> str:
-    if pair.state == matrix.LOSS:
+    if pair.state == states.LOSS:
         return f"{100 * (1 - pair.received / pair.sent):.0f}%"
-    return _sign(pair) if pair.average is None or pair.state == matrix.LEAK else f"{pair.average:.2f}"
+    return _sign(pair) if pair.average is None or pair.state == states.LEAK else f"{pair.average:.2f}"
 
 
 def _rate(pair: Pair) -> str:
@@ -92,7 +95,7 @@ def _both(pair: Pair) -> str:
 
 def verdict(selection: Selection, pairs: Sequence[Pair]) -> str:
     """In a line."""
-    times = [pair.average for pair in pairs if pair.average is not None and pair.state == matrix.GOOD]
+    times = [pair.average for pair in pairs if pair.average is not None and pair.state == states.GOOD]
     rates = [pair.bits_per_second for pair in pairs if pair.bits_per_second is not None]
     bad = sum(1 for pair in pairs if not pair.is_good)
     parts = [f"{len(selection.ends)} containers, {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}"]
