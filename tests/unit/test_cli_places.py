@@ -64,6 +64,8 @@ def test_a_key_that_is_there_twice_is_found_at_its_second_place() -> None:
         ('{"a": 1,}', "}", "expecting property name", "remove the comma"),
         ("[1, 2,]", "]", "expecting value", "remove the comma"),
         ("{'a': 1}", "'a': 1}", "expecting property name", "double quotes"),
+        ('{"a": {{ .Values.a }}}', "{ .Values.a }}}", "expecting property name", "helm template"),
+        ('{"a": {{"b": 1}}}', '{"b": 1}}}', "expecting property name", ""),
         ('{"a": 1} // x', "// x", "extra data", "no comments"),
         ('{"a": "NaN", "b": NaN}', "NaN}", "the number NaN is no JSON", ""),
         ('["Infinity", -Infinity]', "-Infinity]", "is no JSON", ""),
@@ -185,6 +187,27 @@ def test_what_is_no_yaml_is_told_with_its_place(text: str, message: str) -> None
 )
 def test_other_objects_are_passed_over(text: str) -> None:
     assert manifests.read(Source("x.yaml", text)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{- if .Values.a }}\nb: 1\n{{- end }}\n",
+        f"{HEAD}metadata:\n  name: {{{{ .Release.Name }}}}-net\n",
+        f"{HEAD}spec:\n  config: {{{{ .Values.config }}}}\n",
+    ],
+)
+def test_what_is_a_template_yet_is_told_with_what_to_do(text: str) -> None:
+    _, [problem] = manifests.read(Source("x.yaml", text))
+    assert "helm template" in problem.remedy
+
+
+def test_what_is_merged_from_an_anchor_counts() -> None:
+    first = f"- &first\n  {HEAD.replace(chr(10), chr(10) + '  ').rstrip()}\n  spec: {{config: '{{}}'}}\n"
+    text = f"kind: List\nitems:\n{first}- <<: *first\n  metadata: {{name: b}}\n- <<: [*first]\n- &a {{<<: *a}}\n"
+    found, problems = manifests.read(Source("x.yaml", text))
+    assert [embedded.text for embedded in found] == ["{}"] * 3 and problems == []
+    assert found[1].name == "b"
 
 
 def test_those_in_a_list_are_found_in_their_order() -> None:

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from .source import of_template
+
 LARGEST = 4 << 20  # bytes; more the plugin does not read
 _DEEPEST = 8  # as far as any key of ours is nested; the places of what is deeper are those of what it is in
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -110,7 +112,7 @@ def _remedy(text: str, offset: int) -> str:
         return "write it in double quotes"
     if text.startswith(("}", "]"), offset) and text[:offset].rstrip().endswith(","):
         return "remove the comma before it"
-    return ""
+    return of_template(text)
 
 
 def _unusable(text: str) -> JsonError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from .source import Problem, Source
+from .source import Problem, Source, of_template
 
 KIND, GROUP = "NetworkAttachmentDefinition", "k8s.cni.cncf.io/"
 RESOURCE = "k8s.v1.cni.cncf.io/resourceName"  # an annotation: what pods of the network ask a device plugin for
@@ -20,6 +20,7 @@ RESOURCE = "k8s.v1.cni.cncf.io/resourceName"  # an annotation: what pods of the 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_OBJECTS = 100_000
 _DEEPEST_LIST = 3
+_MERGE, _DEEPEST_MERGE = "tag:yaml.org,2002:merge", 3
 # What a quoted string has instead of a character: YAML 1.1, "Escaping".
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|[\s\S])")
 _ESCAPED = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
@@ -61,7 +62,8 @@ def read(source: Source) -> tuple[list[Embedded], list[Problem]]:
     except yaml.MarkedYAMLError as error:
         offset = error.problem_mark.index if error.problem_mark is not None else 0
         what = ", ".join(text for text in (error.context, error.problem) if text)
-        problems.append(source.problem(min(offset, len(source.text)), f"no YAML: {what}"))
+        remedy = of_template(source.text)
+        problems.append(source.problem(min(offset, len(source.text)), f"no YAML: {what}", remedy))
     except yaml.reader.ReaderError as error:
         problems.append(source.problem(_unprintable(source.text), f"no YAML: {error.reason}"))
     except RecursionError:
@@ -92,10 +94,19 @@ def _definitions(document: yaml.Node | None) -> Iterator[yaml.MappingNode]:
             waiting += [(item, depth + 1) for item in reversed(items.value)]
 
 
-def _members(node: yaml.Node | None) -> dict[str, yaml.Node]:
+def _members(node: yaml.Node | None, depth: int = 0) -> dict[str, yaml.Node]:
+    """The members of an object, with those that it takes from others (`<<: *anchor`)."""
     if not isinstance(node, yaml.MappingNode):
         return {}
-    return {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+    own: dict[str, yaml.Node] = {}
+    taken: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        if key.tag == _MERGE and depth < _DEEPEST_MERGE:
+            for other in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):
+                taken |= _members(other, depth + 1)
+        elif isinstance(key, yaml.ScalarNode):
+            own[key.value] = value
+    return taken | own
 
 
 def _text(node: yaml.Node | None) -> str | None:
@@ -113,7 +124,8 @@ def _take(source: Source, node: yaml.MappingNode, found: list[Embedded], problem
         return
     start = config.start_mark.index
     if not isinstance(config, yaml.ScalarNode):
-        problems.append(source.problem(start, "'spec.config' must be a string of JSON", "write `config: |` before it"))
+        remedy = of_template(source.text) or "write `config: |` before it"
+        problems.append(source.problem(start, "'spec.config' must be a string of JSON", remedy))
         return
     resource = _members(metadata.get("annotations")).get(RESOURCE)
     found.append(

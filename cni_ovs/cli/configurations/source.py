@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import os
+import re
 import stat
 import sys
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from ..failure import Failure
 STDIN = "-"  # as a path
 PLUGIN_FOLDERS = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"  # CNI_PATH where nobody says another one
 FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")  # of network configurations: a runtime's, and Multus'
+_TEMPLATE = re.compile(r"\{\{-?\s*[.$/\w][^{}]{0,200}\}\}")  # JSON has a quotation mark or a brace behind a brace
 LARGEST = 16 << 20  # bytes; all networks of a large cluster have less
 
 
@@ -92,6 +94,13 @@ class Source:
         excerpt = self.line(line)
         length = max(1, min((end or offset + 1) - offset, len(excerpt) - column + 1))
         return Problem(self.name, line, column, severity, message, remedy, excerpt, length)
+
+
+def of_template(text: str) -> str:
+    """What to do about a text that cannot be read because it is a template, of Helm say; "" if it seems to be none."""
+    if not _TEMPLATE.search(text):
+        return ""
+    return "it seems to be a template: look at what it becomes, as with `helm template … | cni-ovs validate -`"
 
 
 def unreadable(path: str, error: Failure) -> Problem:
