@@ -280,6 +280,11 @@ def test_every_key_is_described_and_no_other() -> None:
     assert all(found["description"] for found in properties.values())
 
 
+def test_so_is_every_key_inside_of_others() -> None:
+    assert set(keys.INSIDE) == set(INSIDE)
+    assert schema.of_plugin()["properties"]["trunk"]["items"]["properties"]["minID"]["description"]
+
+
 def test_the_readme_has_the_same_table() -> None:
     text = (REPOSITORY / "README.md").read_text()
     table = text[text.index("| `cniVersion` ") : text.index("\n\nA key that nobody knows")].splitlines()

@@ -112,3 +112,12 @@ SPECIFICATION = (
 )
 _MEANING = "the mirrors that the port is given to ([docs/mirrors.md](docs/mirrors.md))"
 MIRRORS = Key("mirrors", "list", "required", _MEANING)
+# Of what is inside others.
+INSIDE = {
+    "ipam.type": "name of the IPAM plugin, as host-local",
+    "runtimeConfig.mac": "MAC of the interface in the container, from the runtime",
+    "runtimeConfig.bandwidth": "as bandwidth, and goes before it",
+    "runtimeConfig.CNIDeviceInfoFile": "absolute path of a file to write about a vhost-user port",
+    "args.cni.mac": "MAC of the interface in the container",
+    "args.cni.ovnPort": "logical port of OVN that this is",
+}

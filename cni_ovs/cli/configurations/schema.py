@@ -119,7 +119,11 @@ FORMS: dict[str, Schema] = {
         "type": "array",
         "items": {
             "type": "object",
-            "properties": {"id": _VLAN, "minID": _VLAN, "maxID": _VLAN},
+            "properties": {
+                "id": {**_VLAN, "description": "one VLAN"},
+                "minID": {**_VLAN, "description": "the first VLAN of a range"},
+                "maxID": {**_VLAN, "description": "the last VLAN of it"},
+            },
             "anyOf": [given("id"), given("minID")],
             "if": {"anyOf": [given("minID"), given("maxID")]},
             "then": {"allOf": [given("minID"), given("maxID")]},
@@ -230,7 +234,7 @@ def _plugin() -> Schema:
     properties["plugins"] = {"not": {}, "description": "is a list's: `cni-ovs schema --list`"}
     for path, form in INSIDE.items():
         if path != "runtimeConfig.CNIDeviceInfoFile":  # which only some kinds of port look at
-            _put(properties, path.split("."), _nullable(of_form(form)))
+            _put(properties, path.split("."), {"description": keys.INSIDE[path], **_nullable(of_form(form))})
     return {
         "type": "object",
         "required": ["name", "type"],
