@@ -208,13 +208,19 @@ def test_offload_that_was_switched_on_again_is_found_and_switched_off(doctor: Do
 
 def test_rules_against_forged_addresses_that_are_gone_are_found(private_doctor: Doctor) -> None:
     node = private_doctor.node
-    pod = node.attached(macspoofchk=True)
+    sandbox = node.sandbox()
+    path = node.folder / "net.conf"
+    path.write_text(json.dumps(node.config(macspoofchk=True)))
+    before = node.openvswitch.flows(node.bridge)
+    private_doctor.cli.run("attach", sandbox.name, "net1", "--from", str(path))
+    rules = node.openvswitch.flows(node.bridge) - before
     node.openvswitch.ovs_vswitchd.kill()
     node.openvswitch.start_ovs_vswitchd()
     finding = private_doctor.finds("rules_gone", code=4)
-    assert finding["command"] == f"cni-ovs reattach {pod.sandbox.name} net1 --force"
+    assert finding["command"] == f"cni-ovs reattach {sandbox.name} net1 --force"
     private_doctor.type_in(finding)
     private_doctor.is_silent()
+    assert node.openvswitch.flows(node.bridge) - before == rules > 0
 
 
 # The way out
