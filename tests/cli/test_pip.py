@@ -58,8 +58,8 @@ def test_the_wheel_is_installed_with_a_command_that_works_and_its_manual_page(wh
     command = tmp_path / "bin/cni-ovs"
     environment = {"PATH": PATH}
     assert run([command, "--version"], env=environment).stdout == f"cni-ovs, version {__version__}\n"
-    for name in COMMANDS:
-        assert f"Usage: cni-ovs {name}" in run([command, name, "--help"], env=environment).stdout
+    listed = run([command, "--help"], env=environment).stdout  # imports them all
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
     assert run([command, "frobnicate"], env=environment, check=False).returncode == 2
     assert '"supportedVersions"' in run([python, "-m", "cni_ovs.plugin"], env={"CNI_COMMAND": "VERSION"}).stdout
     assert (tmp_path / "share/man/man1/cni-ovs.1").read_bytes() == (REPOSITORY / "docs/cni-ovs.1").read_bytes()

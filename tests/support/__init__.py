@@ -6,6 +6,6 @@ How the pieces depend on each other (an arrow reads "uses"):
       ├────> Namespace …                        (one per container: a "sandbox")
       └────> Attachment … ──> Plugin ──> Target (one process per command, run inside the host namespace)
 
-Nothing here imports the plugin's code: what it did is read back from the kernel (pyroute2) and from Open vSwitch
-(`ovs-vsctl`, and the `ovs` library's IDL).
+Nothing here imports the plugin's code (but forkserver.py in the process that it starts, for the operator's command):
+what it did is read back from the kernel (pyroute2) and from Open vSwitch (`ovs-vsctl`, and the `ovs` library's IDL).
 """

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+from tests.support.forkserver import ForkServer
 from tests.support.namespace import Namespace
 from tests.support.plugin import PATH, REPOSITORY
 from tests.support.processes import run
 
 PYTHON = REPOSITORY / ".venv/bin/python"
+
+
+@cache
+def _server() -> ForkServer:
+    return ForkServer(str(PYTHON), str(REPOSITORY))
 
 
 class Cli:
@@ -33,7 +40,15 @@ class Cli:
         self, *words: str, check: bool = True, stdin: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Runs it to its end; see `processes.run`."""
-        return run(self.command(*words), stdin=stdin, env=self.environment, check=check, timeout=timeout)
+        found = None
+        if not self._wrapper:
+            found = _server().run(words, self._host.path, self.environment, stdin or "", timeout)
+        if found is None:
+            return run(self.command(*words), stdin=stdin, env=self.environment, check=check, timeout=timeout)
+        done = subprocess.CompletedProcess(["cni-ovs", *words], *found)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(done.args)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
 
     def json(self, *words: str, check: bool = True) -> Any:
         """What it prints with --json."""
