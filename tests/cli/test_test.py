@@ -195,7 +195,7 @@ def _do(node: Node, remedy: str) -> None:
     node.host.run("sh", "-c", remedy)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["veth", pytest.param("internal", marks=pytest.mark.userspace)])
 def test_different_vlans_are_told(node: Node, cli: Cli, kind: str) -> None:
     pods = [_pod(node, vlan=vlan, interface_type=kind) for vlan in (5, 6)]
     verdict, _ = _bad(cli, *_names(*pods))
