@@ -67,6 +67,32 @@ def test_with_write_a_file_is_replaced_and_what_was_there_is_kept(file: Path) ->
     assert (file.read_text(), backup.read_text()) == (NEW, OLD)  # a second time there is nothing to change
 
 
+def test_a_backup_that_is_there_is_not_overwritten(file: Path) -> None:
+    backup = Path(f"{file}.bak")
+    backup.write_text("mine")
+    os.setxattr(file, "user.mine", b"1")
+    assert f"before: {file}.bak2" in migrate("--write", str(file)).stdout
+    assert (file.read_text(), backup.read_text(), Path(f"{file}.bak2").read_text()) == (NEW, "mine", OLD)
+    assert os.getxattr(file, "user.mine") == b"1"
+    file.write_text(OLD)  # the same again needs no further one
+    assert f"before: {file}.bak2" in migrate("--write", str(file)).stdout
+    assert sorted(path.name for path in file.parent.iterdir()) == ["10-n.conf", "10-n.conf.bak", "10-n.conf.bak2"]
+
+
+def test_a_disk_that_is_full_is_a_failure_that_leaves_the_file(file: Path) -> None:
+    file.write_text(OLD.replace('"b"', '"b", "external_ids": {"a": "' + "x" * 5000 + '"}'))
+    before = file.read_text()
+    script = 'file=$1; mount -t tmpfs -o size=12k none "$0" && cat > "$file" && shift && "$@"; ls "$0"; cat "$file"'
+    wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(file.parent), str(file)]
+    command = [*wrapper, str(PYTHON), "-m", "cni_ovs.cli", "migrate", "--write", str(file)]
+    done = subprocess.run(
+        command, input=before, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+    )
+    told, _, rest = done.stdout.partition("\n")
+    assert told == f"{file}: error: cannot be written: No space left on device"
+    assert rest == f"{file.name}\n{before}"
+
+
 def test_a_folder_is_gone_through_and_a_symbolic_link_stays_one(file: Path) -> None:
     folder = file.parent / "net.d"
     (folder / "ovs.d").mkdir(parents=True)
