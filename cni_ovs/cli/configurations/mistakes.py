@@ -1,6 +1,6 @@
 """Every mistake in the configuration of one plugin of ours, not only the first: what ADD would refuse or ignore.
 
-The plugin's own code reads the configuration (config.py), through a reader that goes on after a mistake.
+The plugin's own code reads the configuration (plugin/config.py), through a reader that goes on after a mistake.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cni_ovs.plugin.result import needs_address
 
 Path = tuple[str | int, ...]  # to a value: keys, and numbers in lists
 TYPES = ("ovs", *MIRRORS)  # of plugin, that are ours
-# What a flat file says that is not taken from it: see flatfile.py.
 _MOST = 100  # mistakes of one kind that are worth a line each
+# What a flat file says that is not taken from it: see plugin/flatfile.py.
 _NOT_COMMON = ("cniVersion", "name", "type", "prevResult", "args", "runtimeConfig", "capabilities")
 
 

@@ -45,7 +45,7 @@ _SENTENCES = {
 
 @dataclass
 class Step:
-    """A step, and what is sent in it: records as of rehearsal.py, or one of the kind `ipam`."""
+    """A step, and what is sent in it: records as of Recorder, or one of the kind `ipam`."""
 
     key: str
     records: list[Record] = field(default_factory=list)
