@@ -96,9 +96,29 @@ def test(ends: Sequence[End], bar: Bar) -> list[Pair]:
         pinging.run(together, AT_ONCE)
         # Many pings at once may be more than a busy machine forwards.
         pinging.run([one for one in together if not one.is_answered], AT_ONCE_AGAIN, explain=_EXPLAINED)
-        apart = [one for one in attempts if one.is_possible and one.apart]
-        pinging.run(apart, ISOLATED_AT_ONCE)
+        pinging.run(_strangers(attempts), ISOLATED_AT_ONCE)
     return _explain(attempts)
+
+
+def _strangers(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The pairs that are apart, but for those whose containers have another way: Linux answers for all its addresses.
+
+    (As a router does in each VLAN for its address in another.)
+    """
+    near = {
+        side
+        for one in attempts
+        if not one.apart
+        for side in ((id(one.pair.first), one.pair.second.netns), (id(one.pair.second), one.pair.first.netns))
+    }
+    return [
+        one
+        for one in attempts
+        if one.apart
+        and one.is_possible
+        and (id(one.pair.first), one.pair.second.netns) not in near
+        and (id(one.pair.second), one.pair.first.netns) not in near
+    ]
 
 
 def _family(first: End, second: End) -> str | None:
