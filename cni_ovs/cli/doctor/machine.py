@@ -7,6 +7,7 @@ What cannot be read raises Skip for every check that needs it; the check whose b
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from .problems import Skip
 T = TypeVar("T")
 
 _SECONDS = 2.0  # for an answer of Open vSwitch
+_BUSY_SECONDS = 5.0  # so long ovs-vswitchd may answer nobody: it goes through a thousand new ports, say
+_PAUSE = 0.1
 CONFIGURATION_FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
 PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 STOPPED, SILENT, DOWN, WELL = "stopped", "silent", "down", "well"
@@ -122,18 +125,24 @@ class Machine:
 
         def ask() -> str:
             _ = self.schema
+            end = time.monotonic() + _BUSY_SECONDS
             try:
-                vswitch = Inspection(self.address, Deadline(_SECONDS))
-                answering = vswitch.is_answering()
-                if not answering and not vswitch.is_served():
-                    return DOWN
+                while (state := self._state_of_ovs_vswitchd()) == SILENT and time.monotonic() < end:
+                    time.sleep(_PAUSE)
             except (CniError, OSError) as error:
                 raise Skip(plain(f"ovs-vswitchd: {error}", 300)) from error
-            if answering is False:
-                return STOPPED if stopped(self.control_processes()) else SILENT
-            return WELL
+            return state
 
         return self._once("ovs-vswitchd", ask)
+
+    def _state_of_ovs_vswitchd(self) -> str:
+        vswitch = Inspection(self.address, Deadline(_SECONDS))
+        answering = vswitch.is_answering()
+        if not answering and not vswitch.is_served():
+            return DOWN
+        if answering is False:
+            return STOPPED if stopped(self.control_processes()) else SILENT
+        return WELL
 
     def need_ovs_vswitchd(self) -> None:
         """Skip, unless ovs-vswitchd works: what it writes into the database is out of date then."""
