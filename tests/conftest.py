@@ -1,8 +1,9 @@
 """Fixtures of every test. What they are made of is in tests/support; the picture is in its `__init__`.
 
     openvswitch   (session) a private Open vSwitch in a namespace that plays the host
-    target        the plugin's form: frozen or module, both are the default; `--target` chooses, and has `confined`
-                  besides: frozen, with no more capabilities than it needs
+    target        the plugin's form: frozen, which is what is installed, and in tests/conformance also module, run by
+                  another version of Python; `--target` chooses, and has `confined` besides: frozen, with no more
+                  capabilities than it needs
     node          openvswitch + target + a fresh bridge: sandboxes, attachments, and `assert_nothing_left()`
     private_node  the same with an Open vSwitch of its own, for tests that stop or kill its daemons
     sandbox       an empty container namespace, for tests that need no Open vSwitch
@@ -26,7 +27,7 @@ import pytest
 from tests.support.namespace import Namespace
 from tests.support.node import Node
 from tests.support.openvswitch import PrivateOpenVSwitch
-from tests.support.plugin import DEFAULT_TARGETS, TARGETS, Target
+from tests.support.plugin import TARGETS, Target
 from tests.support.processes import keep
 
 POINTS = range(1, 28)
@@ -34,9 +35,7 @@ POINTS = range(1, 28)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds our options."""
-    parser.addoption(
-        "--target", action="append", choices=sorted(TARGETS), help="repeatable; default: frozen and module"
-    )
+    parser.addoption("--target", action="append", choices=sorted(TARGETS), help="repeatable; default: frozen")
     parser.addoption("--datapath", choices=["userspace", "kernel"], default="userspace", help="of the bridges")
     parser.addoption("--whole", action="store_true", help="not only a part of what would take hours")
     parser.addoption("--soak", type=float, default=0, metavar="MINUTES", help="how long tests/fault/test_soak.py lasts")
@@ -61,10 +60,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Repeats every test that uses `target` for each chosen one."""
     if "target" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--target") or list(DEFAULT_TARGETS)
+        chosen = metafunc.config.getoption("--target") or _default_targets(metafunc.definition.path)
         if metafunc.definition.get_closest_marker("one_target"):
             chosen = chosen[:1]
         metafunc.parametrize("target", [TARGETS[name] for name in chosen], ids=chosen, indirect=True)
+
+
+def _default_targets(path: Path) -> list[str]:
+    """What is installed; in the suite that has something of everything also what another interpreter runs."""
+    return ["frozen", "module"] if "conformance" in path.parts else ["frozen"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -57,7 +57,6 @@ def confined(*capabilities: str) -> Target:
 
 
 CAPABILITIES = ("net_admin", "sys_admin")  # those that suffice, see docs/security.md
-DEFAULT_TARGETS = ("frozen", "module")
 TARGETS = {
     "frozen": Target("frozen", (str(REPOSITORY / "dist/ovs"),)),
     "confined": confined(*CAPABILITIES),
