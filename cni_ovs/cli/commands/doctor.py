@@ -7,10 +7,11 @@ import os
 import click
 
 from .. import options, output, targets
+from ..configurations.source import FOLDERS
 from ..doctor import diagnosis
 from ..doctor.checks import CHECKS
 from ..doctor.examination import examine, exit_code
-from ..doctor.machine import CONFIGURATION_FOLDERS, PLUGIN_FOLDERS, Machine
+from ..doctor.machine import PLUGIN_FOLDERS, Machine
 from ..failure import Failure
 
 _FOLDER = click.Path(file_okay=False)
@@ -33,7 +34,7 @@ _FOLDER = click.Path(file_okay=False)
     "conf_dirs",
     multiple=True,
     type=_FOLDER,
-    help="Folder with network configurations; repeatable.  [default: " + ", ".join(CONFIGURATION_FOLDERS) + "]",
+    help="Folder with network configurations; repeatable.  [default: " + ", ".join(FOLDERS) + "]",
 )
 @click.option("--probe", is_flag=True, help="With TARGET: send its gateways one ping each. Else nothing is sent.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every check, notes, and each of many alike.")
@@ -74,7 +75,7 @@ def command(
         raise click.UsageError("--probe needs a TARGET")
     machine = Machine(
         db,
-        conf_dirs or CONFIGURATION_FOLDERS,
+        conf_dirs or FOLDERS,
         bin_dirs,
         targets.find(target) if target is not None else None,
         probe,

@@ -26,7 +26,7 @@ from .mistakes import TYPES, Mistake
 from .source import Problem, Source
 
 FOLDERS = source.FOLDERS
-_JSON = (".conf", ".conflist", ".json")  # what runtimes read; so does Multus
+_JSON = source.RUNTIME_ENDINGS
 _YAML = (".yaml", ".yml")
 _MOST_DUPLICATES = 100  # that are worth a line each
 _FLAT = "ovs.d"  # the folder of flat files

@@ -8,7 +8,7 @@ from typing import Any
 
 from cni_ovs.plugin.config import lookup
 
-from ..doctor import configuration_files
+from . import runtime_files
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Networks:
 def read(folders: Sequence[str]) -> Networks:
     """Every configuration; of several with one name the first counts, by name of the file, as for a runtime."""
     networks = Networks()
-    for file in configuration_files.read(folders):
+    for file in runtime_files.read(folders):
         if file.error:
             networks.unreadable.append(f"{file.path} {file.error}")
         for plugin in file.plugins:

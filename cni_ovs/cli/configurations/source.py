@@ -15,6 +15,7 @@ from ..failure import Failure
 
 STDIN = "-"  # as a path
 PLUGIN_FOLDERS = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"  # CNI_PATH where nobody says another one
+RUNTIME_ENDINGS = (".conf", ".conflist", ".json")  # of their files, as libcni's ConfFiles
 FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")  # of network configurations: a runtime's, and Multus'
 _TEMPLATE = re.compile(r"\{\{-?\s*[.$/\w][^{}]{0,200}\}\}")  # JSON has a quotation mark or a brace behind a brace
 LARGEST = 16 << 20  # bytes; all networks of a large cluster have less

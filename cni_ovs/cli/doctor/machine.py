@@ -26,13 +26,13 @@ from cni_ovs.plugin.ovsdb import Client
 from cni_ovs.plugin.vswitch import DATABASE
 
 from .. import database, kernel, taps
+from ..configurations import runtime_files, source
+from ..configurations.runtime_files import ConfigurationFile
 from ..database import Bridge, OpenVSwitch, Port
 from ..failure import Failure
 from ..output import plain
 from ..targets import Target
-from . import configuration_files
 from .attached import Attached
-from .configuration_files import ConfigurationFile
 from .problems import Skip
 
 T = TypeVar("T")
@@ -40,8 +40,7 @@ T = TypeVar("T")
 _SECONDS = 2.0  # for an answer of Open vSwitch
 _BUSY_SECONDS = 5.0  # so long ovs-vswitchd may answer nobody: it goes through a thousand new ports, say
 _PAUSE = 0.1
-CONFIGURATION_FOLDERS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
-PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+PLUGIN_FOLDERS = tuple(source.PLUGIN_FOLDERS.split(":"))
 STOPPED, SILENT, DOWN, WELL = "stopped", "silent", "down", "well"
 
 
@@ -58,7 +57,7 @@ class Machine:
     """
 
     address: str = DEFAULT_SOCKET
-    conf_dirs: tuple[str, ...] = CONFIGURATION_FOLDERS
+    conf_dirs: tuple[str, ...] = source.FOLDERS
     bin_dirs: tuple[str, ...] = ()
     target: Target | None = None
     probe: bool = False
@@ -273,17 +272,15 @@ class Machine:
     @property
     def configurations(self) -> list[ConfigurationFile]:
         """The files with network configurations."""
-        return self._once("network configurations", lambda: configuration_files.read(self.conf_dirs))
+        return self._once("network configurations", lambda: runtime_files.read(self.conf_dirs))
 
     @property
     def networks(self) -> list[tuple[str, dict[str, Any]]]:
         """Network and configuration of each plugin of ours that is for this Open vSwitch; a flat file counts."""
 
         def read() -> list[tuple[str, dict[str, Any]]]:
-            named = [
-                (file.name, configuration_files.whole(plugin)) for file in self.configurations for plugin in file.ours
-            ]
-            return [(name, plugin) for name, plugin in named if configuration_files.is_for(plugin, self.address)]
+            named = [(file.name, runtime_files.whole(plugin)) for file in self.configurations for plugin in file.ours]
+            return [(name, plugin) for name, plugin in named if runtime_files.is_for(plugin, self.address)]
 
         return self._once("networks", read)
 
@@ -298,7 +295,7 @@ class Machine:
     @property
     def containerd_folders(self) -> list[str]:
         """The folders in which containerd looks for plugins, unless we were told others."""
-        return [] if self.bin_dirs else configuration_files.containerd_bin_dirs()
+        return [] if self.bin_dirs else runtime_files.containerd_bin_dirs()
 
 
 def identity_of(path: str) -> tuple[int, int] | None:

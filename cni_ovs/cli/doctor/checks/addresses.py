@@ -13,9 +13,9 @@ from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.forms import is_identifier, tells_attachment
 from cni_ovs.plugin.netns import is_gone
 
+from ...configurations.runtime_files import string
 from ...database import Database, OpenVSwitch
 from ...recorded import CACHE
-from ..configuration_files import string
 from ..examination import Check
 from ..machine import Machine
 from ..problems import WARNING, Finding, Problem, Skip

@@ -10,8 +10,8 @@ from pathlib import Path
 from cni_ovs.plugin.config import DEFAULT_SOCKET
 from cni_ovs.plugin.vswitch import USERSPACE
 
+from ...configurations.runtime_files import string
 from ...database import Bridge, OpenVSwitch
-from ..configuration_files import string
 from ..examination import Check
 from ..machine import Machine
 from ..problems import FAULT, Finding, Problem, Skip

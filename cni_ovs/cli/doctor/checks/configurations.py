@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cni_ovs.plugin.config import lookup
 
-from ..configuration_files import ConfigurationFile, containerd, mistakes, string
+from ...configurations.runtime_files import ConfigurationFile, containerd, mistakes, string
 from ..examination import Check
 from ..machine import Machine
 from ..problems import FAULT, NOTE, WARNING, Finding, Problem, Skip

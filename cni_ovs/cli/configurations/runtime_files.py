@@ -14,9 +14,9 @@ from cni_ovs.plugin import flatfile, forms
 from cni_ovs.plugin.config import DEFAULT_SOCKET, lookup, usual_flat_file
 from cni_ovs.plugin.errors import CniError
 
-from ..configurations.mistakes import TYPES, of_plugin
+from .mistakes import TYPES, of_plugin
+from .source import RUNTIME_ENDINGS
 
-SUFFIXES = (".conf", ".conflist", ".json")  # as libcni's ConfFiles
 CONTAINERD = Path("/etc/containerd/config.toml")
 _LARGEST = 1 << 20  # bytes; what is larger is no network configuration
 
@@ -48,7 +48,7 @@ def read(folders: Iterable[str]) -> list[ConfigurationFile]:
     found = []
     for folder in folders:
         try:
-            paths = sorted(path for path in Path(folder).iterdir() if path.suffix in SUFFIXES)
+            paths = sorted(path for path in Path(folder).iterdir() if path.suffix in RUNTIME_ENDINGS)
         except OSError:  # not there, or not ours to read: other folders matter
             continue
         found += [_read(path) for path in paths if not path.is_dir()]
