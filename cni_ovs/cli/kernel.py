@@ -185,6 +185,14 @@ def identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def is_namespace(path: str) -> bool:
+    """Whether there is a namespace at a path, without opening what may be a FIFO. False also if it cannot be seen."""
+    try:
+        return path.startswith("/") and identity(path)[0] == identity(OWN)[0]
+    except (OSError, ValueError):
+        return False
+
+
 def process(path: str) -> str:
     """Which process a path as /proc/PID/ns/net leads to, whoever had the number before; "" if it leads to none.
 

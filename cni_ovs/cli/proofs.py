@@ -13,7 +13,6 @@ from cni_ovs.plugin.netns import is_gone, is_own
 from cni_ovs.plugin.vswitch import USERSPACE, Port
 
 from . import database, kernel, taps
-from .connection.ends import is_namespace
 from .failure import Failure
 from .recorded import INTERRUPTED, is_process_gone
 
@@ -44,7 +43,7 @@ class Proofs:
     def is_alive(self, recorded: dict[str, str]) -> bool:
         """Whether the network namespace of a container is there."""
         path = recorded.get("contNetns", "")
-        return is_namespace(path) and not is_own(path) and not is_process_gone(recorded)
+        return kernel.is_namespace(path) and not is_own(path) and not is_process_gone(recorded)
 
     def doubt(self, port: Port) -> str:
         """Why a port's container may live although there is no namespace at its path; "" if it is provably gone."""
@@ -106,7 +105,7 @@ class Proofs:
         if not is_identifier(recorded.get("contNetwork", "")):
             return "it does not say whose it is"
         is_elsewhere = is_process_gone(recorded)
-        if is_namespace(path) and not is_elsewhere:
+        if kernel.is_namespace(path) and not is_elsewhere:
             if INTERRUPTED in recorded:
                 return "its network namespace is there: `cni-ovs reattach` attaches it anew"
             return "its network namespace is there: its runtime, or `cni-ovs detach`, finishes the removal"

@@ -7,8 +7,8 @@ from rich.text import Text
 
 from .. import leftovers, options, output
 from ..configurations import networks
-from ..connection import programs
 from ..output import plain
+from ..stopping import Stop
 
 
 @click.command()
@@ -43,7 +43,7 @@ def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], cni_path: s
     """
     known = networks.read(conf_dirs)
     outcome: list[tuple[leftovers.Item, str]] = []
-    with programs.Stop() as stop:
+    with Stop() as stop:
         findings = leftovers.Search(db, network, known, cni_path, (stop.fd,)).run()
         if not as_json:
             _print_unreadable(known)

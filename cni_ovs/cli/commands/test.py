@@ -10,11 +10,12 @@ from rich.text import Text
 from cni_ovs.plugin.errors import CniError
 
 from .. import database, options, output, targets
-from ..connection import ends, matrix, programs, triangle
+from ..connection import ends, matrix, triangle
 from ..connection import steps as connection
 from ..connection.progress import Bar
 from ..connection.throughput import Options
 from ..failure import Failure
+from ..stopping import Stop
 
 _STYLES = {connection.OK: "green", connection.WARNING: "yellow", connection.BAD: "red"}
 _UNITS = {"K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
@@ -145,7 +146,7 @@ def _matrix(selection: matrix.Selection, measured: Options | None, as_json: bool
             "see `cni-ovs show` for what is attached where",
         )
     console = output.console()
-    with programs.Stop() as stop, Bar(console, stop, shown=not as_json) as bar:
+    with Stop() as stop, Bar(console, stop, shown=not as_json) as bar:
         pairs = matrix.test(selection.ends, bar)
         if measured is not None:
             pairs = matrix.measure(pairs, measured, bar)
@@ -169,7 +170,7 @@ def _open_vswitch(db: str) -> tuple[database.OpenVSwitch | None, str]:
 
 def _test(first: ends.End, second: ends.End, plan: connection.Plan, unknown: str, as_json: bool) -> connection.Report:
     console = output.console()
-    with programs.Stop() as stop, Bar(console, stop, shown=not as_json) as bar:
+    with Stop() as stop, Bar(console, stop, shown=not as_json) as bar:
 
         def say(step: connection.Step) -> None:
             if not as_json:

@@ -79,14 +79,6 @@ def links_of(name: str, netns: str) -> list[kernel.Link]:
         raise Failure(f"the network namespace of {plain(name)} cannot be entered: {error}") from error
 
 
-def is_namespace(path: str) -> bool:
-    """Whether there is a namespace at a path, without opening what may be a FIFO. False also if it cannot be seen."""
-    try:
-        return path.startswith("/") and kernel.identity(path)[0] == kernel.identity(kernel.OWN)[0]
-    except (OSError, ValueError):
-        return False
-
-
 def hanging(state: database.OpenVSwitch | None) -> Iterator[Hanging]:
     """Every port that cni-ovs or ovs-cni has attached."""
     for bridge, port in state.ports() if state else ():
@@ -99,7 +91,7 @@ def hanging_in(state: database.OpenVSwitch | None, target: targets.Target) -> li
     found = []
     for bridge, port in hanging(state):
         path = port.external_ids.get("contNetns", "")
-        if is_namespace(path) and kernel.identity(path) == target.identity:
+        if kernel.is_namespace(path) and kernel.identity(path) == target.identity:
             found.append((bridge, port))
     return found
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from .. import database, recorded
+from .. import database, kernel, recorded
 from ..failure import Failure
 from . import causes, reachability, throughput
 from .causes import Cause
-from .ends import End, Hanging, Untestable, hanging, is_namespace, of_port, untagged_vlan
+from .ends import End, Hanging, Untestable, hanging, of_port, untagged_vlan
 from .pairs import (
     AT_ONCE,
     AT_ONCE_AGAIN,
@@ -66,7 +66,7 @@ def select(state: database.OpenVSwitch, network: str, bridge: str, vlan: int | N
             more += 1
             continue
         try:
-            if not is_namespace(path):
+            if not kernel.is_namespace(path):
                 raise Failure(f"there is no network namespace at {path}")
             ends.append(of_port(path, name, hangs))
         except Failure as failure:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from .programs import Stop
+from ..stopping import Stop
 
 _REFRESH_SECONDS = 0.1
 
