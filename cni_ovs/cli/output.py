@@ -9,26 +9,32 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 # In a file or a pipe nothing needs to be cut or wrapped.
 _UNLIMITED = 1000
 
 
-def console(*, to_stderr: bool = False) -> Console:
+def console(kind: type[Console] = Console, *, to_stderr: bool = False) -> Console:
     """Where text for people goes: stdout, or stderr. Colours are on a terminal only, and not with NO_COLOR."""
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else _UNLIMITED
-    return Console(highlight=False, width=width, emoji=False, markup=False, stderr=to_stderr)
+    return kind(highlight=False, width=width, emoji=False, markup=False, stderr=to_stderr)
 
 
-def say(text: str) -> None:
-    """Print a line of a command that changes something: it goes on when nobody reads any more."""
-    try:
-        click.echo(text)
-    except BrokenPipeError:
+class _Lasting(Console):
+    """A console that prints to nobody, once its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich calls then; its own ends the process."""
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
+
+
+def say(line: str | Text) -> None:
+    """Print a line of a command that changes something: it goes on when nobody reads any more."""
+    console(_Lasting).print(line, soft_wrap=isinstance(line, str))
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

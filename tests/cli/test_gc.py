@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -322,4 +323,16 @@ def test_interrupted_it_leaves_nothing_running_and_the_next_run_finishes(
     scripted.act()
     found = _collect(cli, *options)
     assert [item["kind"] for item in found["removed"]] == ["note"]
+    node.assert_nothing_left()
+
+
+def test_everything_is_removed_although_nobody_reads(node: Node, cli: Cli) -> None:
+    pods = [node.attached() for _ in range(3)]
+    _vanish(node, *pods)
+    reader, writer = os.pipe()
+    os.close(reader)
+    options = _options(node, pods[0])
+    done = subprocess.run(cli.command("gc", *options), env=cli.environment, stdout=writer, timeout=60, check=False)
+    os.close(writer)
+    assert done.returncode == 0
     node.assert_nothing_left()

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from .. import leftovers, options, output
 from ..configurations import networks
-from ..output import plain
+from ..output import plain, say
 from ..stopping import Stop
 
 
@@ -61,27 +61,25 @@ def command(dry_run: bool, network: str, conf_dirs: tuple[str, ...], cni_path: s
 
 def _print_unreadable(known: networks.Networks) -> None:
     for text in known.unreadable:
-        output.console().print(Text(f"ignored: {plain(text)}", "yellow"))
+        say(Text(f"ignored: {plain(text)}", "yellow"))
 
 
 def _print_item(item: leftovers.Item, error: str, dry_run: bool) -> None:
-    console = output.console()
     word = ("failed", "red") if error else ("would remove", "bold") if dry_run else ("removed", "green")
-    console.print(Text.assemble(word, f" {_describe(item)}: {plain(error or item.why)}"))
+    say(Text.assemble(word, f" {_describe(item)}: {plain(error or item.why)}"))
     if item.address and not error:
-        console.print(Text(f"  its address {plain(item.address)}"))
+        say(Text(f"  its address {plain(item.address)}"))
         if item.address.startswith("stays"):
-            console.print(Text(f"  to do: {_remedy(item)}"))
+            say(Text(f"  to do: {_remedy(item)}"))
 
 
 def _conclude(findings: leftovers.Findings, failed: int, dry_run: bool) -> None:
-    console = output.console()
     for item in findings.kept:
-        console.print(Text.assemble(("kept", "yellow"), f" {_describe(item)}: {plain(item.why)}"))
+        say(Text.assemble(("kept", "yellow"), f" {_describe(item)}: {plain(item.why)}"))
     counts = [f"{len(findings.stale) - failed} {'to remove' if dry_run else 'removed'}"]
     counts += [f"{failed} failed"] if failed else []
     counts += [f"{len(findings.kept)} kept because it cannot be known"] if findings.kept else []
-    console.print(", ".join([*counts, f"{findings.alive} ports of living containers"]))
+    say(Text(", ".join([*counts, f"{findings.alive} ports of living containers"])))
 
 
 def _remedy(item: leftovers.Item) -> str:
