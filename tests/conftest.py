@@ -6,6 +6,7 @@
                   capabilities than it needs
     node          openvswitch + target + a fresh bridge: sandboxes, attachments, and `assert_nothing_left()`
     private_node  the same with an Open vSwitch of its own, for tests that stop or kill its daemons
+    dpdk_openvswitch  (module) an Open vSwitch with DPDK
     sandbox       an empty container namespace, for tests that need no Open vSwitch
 
 Markers: `contract(n, …)` names the points of the CNI contract that a test proves (`--contract-table` prints them);
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import dpdk
 from tests.support.namespace import Namespace
 from tests.support.node import Node
 from tests.support.openvswitch import PrivateOpenVSwitch
@@ -111,6 +113,20 @@ _TABLE = pytest.StashKey[dict[int, list[str]]]()
 def openvswitch(request: pytest.FixtureRequest) -> Iterator[PrivateOpenVSwitch]:
     """A running Open vSwitch, shared by all tests that do not harm it."""
     switch = PrivateOpenVSwitch(request.config.getoption("--datapath"))
+    try:
+        switch.start()
+        yield switch
+    finally:
+        switch.stop()
+
+
+@pytest.fixture(scope="module")
+def dpdk_openvswitch() -> Iterator[dpdk.DpdkOpenVSwitch]:
+    """A running Open vSwitch with DPDK, shared by the tests of a file."""
+    reason = dpdk.missing()
+    if reason:
+        pytest.skip(reason)
+    switch = dpdk.DpdkOpenVSwitch()
     try:
         switch.start()
         yield switch

@@ -19,7 +19,6 @@ import pytest
 
 from tests.support.cli import PYTHON
 from tests.support.doctor import Doctor
-from tests.support.node import Node
 from tests.support.openvswitch import SCHEMA, Daemon
 from tests.support.plugin import REPOSITORY
 from tests.support.processes import run, wait_for
@@ -27,16 +26,6 @@ from tests.support.processes import run, wait_for
 pytestmark = pytest.mark.one_target
 
 OVN_SCHEMA = "/usr/share/ovn/ovn-nb.ovsschema"
-
-
-@pytest.fixture
-def doctor(node: Node, tmp_path: Path) -> Doctor:
-    return Doctor(node, tmp_path)
-
-
-@pytest.fixture
-def private_doctor(private_node: Node, tmp_path: Path) -> Doctor:
-    return Doctor(private_node, tmp_path)
 
 
 @pytest.fixture

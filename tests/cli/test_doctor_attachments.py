@@ -20,20 +20,9 @@ from tests.runtime.machine import PrivateMounts
 from tests.support.doctor import Doctor
 from tests.support.ipam import ScriptedIpam, static
 from tests.support.namespace import Namespace
-from tests.support.node import Node
 from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.one_target
-
-
-@pytest.fixture
-def doctor(node: Node, tmp_path: Path) -> Doctor:
-    return Doctor(node, tmp_path)
-
-
-@pytest.fixture
-def private_doctor(private_node: Node, tmp_path: Path) -> Doctor:
-    return Doctor(private_node, tmp_path)
 
 
 @pytest.fixture

@@ -15,18 +15,12 @@ import pytest
 from tests.runtime.machine import PrivateMounts
 from tests.support import installer
 from tests.support.doctor import Doctor
-from tests.support.node import Node
 from tests.support.plugin import TARGETS
 from tests.support.processes import run
 
 pytestmark = pytest.mark.one_target
 
 FROZEN = TARGETS["frozen"].command[0]
-
-
-@pytest.fixture
-def doctor(node: Node, tmp_path: Path) -> Doctor:
-    return Doctor(node, tmp_path)
 
 
 @pytest.fixture

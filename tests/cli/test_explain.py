@@ -240,19 +240,6 @@ def test_so_it_is_with_limits_that_open_vswitch_keeps_on_the_kernels_datapath(pr
     assert {"QoS", "Queue"} <= set(tables)
 
 
-@pytest.fixture(scope="module")
-def dpdk_openvswitch() -> Iterator[dpdk.DpdkOpenVSwitch]:
-    reason = dpdk.missing()
-    if reason:
-        pytest.skip(reason)
-    switch = dpdk.DpdkOpenVSwitch()
-    try:
-        switch.start()
-        yield switch
-    finally:
-        switch.stop()
-
-
 @pytest.mark.parametrize("kind", ["dpdkvhostuserclient", "dpdkvhostuser"])
 @pytest.mark.parametrize("limits", [{}, {"bandwidth": LIMITS}], ids=["", "limits"])
 def test_so_it_is_with_vhost_user_ports(

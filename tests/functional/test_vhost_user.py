@@ -40,19 +40,6 @@ def sockets(private_node: Node) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def dpdk_openvswitch() -> Iterator[dpdk.DpdkOpenVSwitch]:
-    reason = dpdk.missing()
-    if reason:
-        pytest.skip(reason)
-    switch = dpdk.DpdkOpenVSwitch()
-    try:
-        switch.start()
-        yield switch
-    finally:
-        switch.stop()
-
-
 @pytest.fixture
 def dpdk_node(dpdk_openvswitch: dpdk.DpdkOpenVSwitch, target: Target, tmp_path: Path) -> Iterator[Node]:
     made = Node(dpdk_openvswitch, target, tmp_path)
