@@ -74,7 +74,7 @@ INSIDE = {
 }
 # The types of plugin that have the key `mirrors` besides, and its form there.
 MIRRORS = {"ovs-mirror-producer": "mirrors.of_producer", "ovs-mirror-consumer": "mirrors.of_consumer"}
-MIRROR_TYPES = tuple(MIRRORS)
+MIRROR_TYPES = tuple(MIRRORS)  # in which anything may be looked for, also what cannot be hashed
 FLAT_FILES = ("/etc/kubernetes/cni/net.d/ovs.d/ovs.conf", "/etc/cni/net.d/ovs.d/ovs.conf")
 OVN_BRIDGE = "br-int"  # OVN's default
 _POD_ARGS = {"K8S_POD_UID": "contPodUid", "K8S_POD_NAME": "contPodName", "K8S_POD_NAMESPACE": "contPodNamespace"}
@@ -456,12 +456,7 @@ def _refuse_unchecked(config: NetworkConfig) -> None:
         raise CniError(INVALID_CONFIG, what, hint, "ipspoofchk")
     if config.vhost_user is not None:
         what = f"{config.spoofing_keys} cannot be used with 'interface_type' {config.interface_type!r}"
-        raise CniError(
-            INVALID_CONFIG,
-            what,
-            "only the program knows the MAC of such a port",
-            key,
-        )
+        raise CniError(INVALID_CONFIG, what, "only the program knows the MAC of such a port", key)
     if not config.socket_file.startswith("unix:"):
         what = f"{config.spoofing_keys} needs Open vSwitch on this machine, and 'socket_file' is {config.socket_file!r}"
         hint = "OpenFlow rules are set over a socket beside that of ovsdb-server"
