@@ -119,13 +119,7 @@ class PrivateOpenVSwitch:
             ),
             self.folder,
         )
-        self.ovs_vswitchd = Daemon(  # its control socket has the name it has on every host: ovs-vswitchd.<pid>.ctl
-            self.namespace.command(
-                *("ovs-vswitchd", self.remote, f"--pidfile={self.folder}/ovs-vswitchd.pid"),
-                *(f"--log-file={self.folder}/ovs-vswitchd.log", "-vconsole:off"),
-            ),
-            self.folder,
-        )
+        self.ovs_vswitchd = self._vswitchd(self.remote)
 
     def start(self) -> None:
         """Starts both daemons and waits until they answer."""
@@ -140,12 +134,24 @@ class PrivateOpenVSwitch:
         if self.ovs_vswitchd.running and not alone:
             self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={self.ovsdb_server.pid}")
 
-    def start_ovs_vswitchd(self) -> None:
-        """Starts ovs-vswitchd and waits until it has worked off the database."""
+    def start_ovs_vswitchd(self, remote: str | None = None) -> None:
+        """Starts ovs-vswitchd, which reaches the database through `remote`, and waits until it has worked it off."""
+        if remote:
+            self.ovs_vswitchd = self._vswitchd(remote)
         self.ovs_vswitchd.start()
         control = self.folder / f"ovs-vswitchd.{self.ovs_vswitchd.pid}.ctl"
         wait_for("ovs-vswitchd has its control socket", control.exists, timeout=15)
         self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={self.ovs_vswitchd.pid}")
+
+    def _vswitchd(self, remote: str) -> Daemon:
+        """Its control socket has the name it has on every host: ovs-vswitchd.<pid>.ctl."""
+        return Daemon(
+            self.namespace.command(
+                *("ovs-vswitchd", remote, f"--pidfile={self.folder}/ovs-vswitchd.pid"),
+                *(f"--log-file={self.folder}/ovs-vswitchd.log", "-vconsole:off"),
+            ),
+            self.folder,
+        )
 
     def stop(self) -> None:
         """Ends both daemons and deletes namespace and folder (with KEEP=1: does nothing and says where it is)."""

@@ -34,6 +34,8 @@ class Relay:
         self.sent: dict[str, list[bytes]] = {}
         self._bridge = f"{bridge}.mgmt"
         self._closed = False
+        self._open = threading.Event()
+        self._open.set()
         for name in ("db.sock", self._bridge):
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(self.folder / name))
@@ -45,9 +47,18 @@ class Relay:
         """Begin anew."""
         self.sent = {"db.sock": [], self._bridge: []}
 
+    def hold(self) -> None:
+        """Pass nothing on until `go_on`: each side sees a peer that is there and silent."""
+        self._open.clear()
+
+    def go_on(self) -> None:
+        """Pass on what came meanwhile, and what comes."""
+        self._open.set()
+
     def close(self) -> None:
         """Listen no more, and remove the folder."""
         self._closed = True
+        self.go_on()
         for name in self.sent:
             with socket.socket(socket.AF_UNIX) as last:
                 last.connect(str(self.folder / name))
@@ -87,6 +98,7 @@ class Relay:
             there.connect(str(target))
             while True:
                 for ready in select.select([here, there], [], [])[0]:
+                    self._open.wait()
                     data = ready.recv(1 << 18)
                     if not data:
                         return
