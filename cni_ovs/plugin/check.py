@@ -32,10 +32,23 @@ if TYPE_CHECKING:
 
 
 def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
-    """Verify the port, both ends, our addresses and routes, and ask the IPAM plugin.
+    """Verify the attachment, and ask the IPAM plugin.
 
     Raises:
         CniError: CHECK_FAILED, saying what differs, what was expected and what was found.
+    """
+    verify(invocation, config, deadline)
+    if config.ipam_type is not None:
+        from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
+
+        ipam.run("CHECK", invocation, config, deadline)
+
+
+def verify(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> None:
+    """Verify the port, both ends, our addresses and routes.
+
+    Raises:
+        CniError: as `run`.
     """
     if config.prev_result is None:
         raise CniError(INVALID_CONFIG, "required prevResult missing: CHECK needs the result of ADD")
@@ -68,10 +81,6 @@ def run(invocation: Invocation, config: NetworkConfig, deadline: Deadline) -> No
         spoofing.Guard(config, attachment, state.ofport or 0, container.mac).check(ours, deadline)
     if config.bandwidth is not None:
         _check_bandwidth(vswitch, sandbox.netlink, container, attachment.port_name, config)
-    if config.ipam_type is not None:
-        from . import ipam  # noqa: PLC0415 - an attachment without addresses needs none of it
-
-        ipam.run("CHECK", invocation, config, deadline)
 
 
 def _check_device(
