@@ -7,10 +7,13 @@ from pathlib import Path
 
 from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.devices import MOVED, VHOST_USER
-from cni_ovs.plugin.netlink import Link
+from cni_ovs.plugin.errors import CniError
+from cni_ovs.plugin.forms import tells_attachment
+from cni_ovs.plugin.netlink import Address, Link
+from cni_ovs.plugin.netns import Namespace, is_gone
 from cni_ovs.plugin.vswitch import USERSPACE
 
-from .. import recorded
+from .. import kernel, recorded
 from ..database import Bridge, Interface, Port
 from ..targets import NAMED
 
@@ -25,6 +28,7 @@ class Attached:
         link: the interface in the container; None if there is none, or it cannot be looked at.
         is_visible: whether the container can be looked at.
         device: what the interface is called there now; "" if it is not known.
+        addresses: those of the interface.
     """
 
     bridge: Bridge
@@ -33,6 +37,7 @@ class Attached:
     is_visible: bool
     link: Link | None
     device: str = ""
+    addresses: tuple[Address, ...] = ()
 
     @property
     def netns(self) -> str:
@@ -91,6 +96,44 @@ class Attached:
     def is_userspace(self) -> bool:
         """Whether its bridge has the userspace datapath."""
         return self.bridge.datapath_type == USERSPACE
+
+
+def look(bridge: Bridge, port: Port, host_links: dict[str, Link], host_ends: dict[int, int]) -> Attached:
+    """A port of ours, and what its container has of it now.
+
+    Args:
+        bridge, port: where it is.
+        host_links: the interfaces of this host, by name.
+        host_ends: by index, the indexes of the other ends of the veths among them.
+    """
+    netns = port.external_ids.get("contNetns", "")
+    unseen = Attached(bridge, port, False, False, None)
+    if "\0" in netns or not netns.startswith("/"):
+        return unseen
+    if is_gone(netns):
+        return Attached(bridge, port, True, False, None)
+    if not tells_attachment(port.external_ids):
+        return unseen
+    try:
+        namespace = Namespace(netns)
+    except CniError:  # it is not for us to see, or has just gone
+        return unseen
+    try:
+        inside, name, outer = namespace.netlink, port.external_ids["contIface"], host_links.get(port.name)
+        link = inside.link(name)
+        if outer is not None and outer.kind == "veth":  # ours is its other end, whatever that is called
+            index = host_ends.get(outer.index, 0)
+            if kernel.other_ends(inside).get(index) != outer.index:
+                return unseen  # at this path is another namespace now
+            if link is None or link.index != index:
+                link = inside.link(index)
+                name = link.name if link is not None else name
+        addresses = inside.addresses(link.index) if link is not None else ()
+        return Attached(bridge, port, False, True, link, name, tuple(addresses))
+    except (CniError, OSError):
+        return unseen
+    finally:
+        namespace.close()
 
 
 def _is_named(netns: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from cni_ovs.plugin.errors import CniError
 from cni_ovs.plugin.forms import tells_attachment
 from cni_ovs.plugin.inspection import Inspection
 from cni_ovs.plugin.netlink import Link, Netlink
-from cni_ovs.plugin.netns import Namespace, is_gone
 from cni_ovs.plugin.ovsdb import Client
 from cni_ovs.plugin.vswitch import DATABASE
 
@@ -32,7 +31,7 @@ from ..database import Bridge, OpenVSwitch, Port
 from ..failure import Failure
 from ..output import plain
 from ..targets import Target
-from .attached import Attached
+from .attached import Attached, look
 from .problems import Skip
 
 T = TypeVar("T")
@@ -178,52 +177,26 @@ class Machine:
     @property
     def attached(self) -> list[Attached]:
         """Every port of ours; with a target, those of this container."""
-        return self._once("attachments", lambda: [self._attached(*pair) for pair in self._wanted()])
-
-    def _wanted(self) -> list[tuple[Bridge, Port]]:
-        pairs = list(self.open_vswitch.attached())
         if self.target is None:
-            return pairs
-        identity, container_id = self.target.identity, self.target.container_id
+            return self.everything_attached
+        return self._once("attachments", lambda: self._look(pair for pair in self._pairs() if self._is_meant(pair[1])))
 
-        def is_meant(port: Port) -> bool:
-            netns = port.external_ids.get("contNetns", "")
-            return port.external_ids.get("contID") == container_id or identity_of(netns) == identity
+    @property
+    def everything_attached(self) -> list[Attached]:
+        """Every port of ours, also with a target."""
+        return self._once("all attachments", lambda: self._look(self._pairs()))
 
-        return [(bridge, port) for bridge, port in pairs if is_meant(port)]
+    def _pairs(self) -> list[tuple[Bridge, Port]]:
+        return list(self.open_vswitch.attached())
 
-    def _attached(self, bridge: Bridge, port: Port) -> Attached:
-        netns = port.external_ids.get("contNetns", "")
-        if "\0" in netns or not netns.startswith("/"):
-            return Attached(bridge, port, False, False, None)
-        if is_gone(netns):
-            return Attached(bridge, port, True, False, None)
-        if not tells_attachment(port.external_ids):
-            return Attached(bridge, port, False, False, None)
-        try:
-            namespace = Namespace(netns)
-        except CniError:  # it is not for us to see, or has just gone
-            return Attached(bridge, port, False, False, None)
-        try:
-            return self._looked_at(bridge, port, namespace)
-        except (CniError, OSError):
-            return Attached(bridge, port, False, False, None)
-        finally:
-            namespace.close()
+    def _look(self, pairs: Iterable[tuple[Bridge, Port]]) -> list[Attached]:
+        return [look(bridge, port, self.host_links, self._host_ends) for bridge, port in pairs]
 
-    def _looked_at(self, bridge: Bridge, port: Port, namespace: Namespace) -> Attached:
-        """A port with its interface; that of a veth is its other end, whatever it is called."""
-        inside, outer = namespace.netlink, self.host_links.get(port.name)
-        name = port.external_ids["contIface"]
-        link = inside.link(name)
-        if outer is not None and outer.kind == "veth":
-            index = self._host_ends.get(outer.index, 0)
-            if kernel.other_ends(inside).get(index) != outer.index:
-                return Attached(bridge, port, False, False, None)  # at this path is another namespace now
-            if link is None or link.index != index:
-                link = inside.link(index)
-                name = link.name if link is not None else name
-        return Attached(bridge, port, False, True, link, name)
+    def _is_meant(self, port: Port) -> bool:
+        """Whether a port is that of the target."""
+        assert self.target is not None
+        is_same = port.external_ids.get("contID") == self.target.container_id
+        return is_same or identity_of(port.external_ids.get("contNetns", "")) == self.target.identity
 
     def is_at_work(self, recorded: dict[str, str]) -> bool:
         """Whether an attachment, which external_ids tell of, is just being made or removed."""
