@@ -9,11 +9,13 @@ of it in the container: a tap stays there, dead. Else it is what was recorded (r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from ipaddress import ip_interface
 from typing import Any
 
 from cni_ovs.plugin.attachment import DEVICE, FLOWS, RATE_LIMITER
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.devices import MOVED, VHOST_USER
+from cni_ovs.plugin.netlink import RT_TABLE_MAIN
 from cni_ovs.plugin.netns import is_own
 
 from . import attaching, kernel, recorded, runtimes
@@ -140,9 +142,11 @@ def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
         return attaching.reattach(belonging.external_ids, record, socket_file, None, loss.netns), record
     bridge, port = belonging.hangs
     record = recorded.known(port.external_ids) or _by_rows(bridge, port, loss.remains)
-    record = replace(record, config={**record.config, "bridge": bridge.name})
+    is_alive = not loss.reason  # so it is wanted as it was made
+    if not is_alive or not lookup(record.config, "bridge"):
+        record = replace(record, config={**record.config, "bridge": bridge.name})
     if loss.remains is not None:
-        record = replace(record, **_had(loss.remains, belonging.netns))
+        record = _united(record, _had(loss.remains, belonging.netns), is_alive=is_alive)
     elif DEVICE in port.external_ids:
         record = replace(record, mac="")  # the VF has it
     if not record.ips and lookup(record.config, "ipam"):
@@ -163,8 +167,21 @@ def _by_rows(bridge: Bridge, port: Port, remains: Link | None) -> Record:
     return record if remains is None else replace(record, config={**record.config, "mtu": remains.mtu})
 
 
-def _had(link: Link, netns: str) -> dict[str, Any]:
-    """The MAC, addresses and routes that an interface has, in the form of a CNI result; without addresses the MAC."""
+def _united(record: Record, had: Record, *, is_alive: bool) -> Record:
+    """What the interface still has, and what it was given and does not have any more; if alive, with its first MAC."""
+    mac = record.mac if is_alive and record.mac else had.mac
+    addresses = {ip_interface(ip["address"]) for ip in had.ips}
+    missing = [ip for ip in record.ips if ip_interface(ip["address"]) not in addresses]
+    if not missing:
+        return replace(record, mac=mac, ips=had.ips, routes=had.routes)
+    # With an address go the routes that need it.
+    present = {(route["dst"], route.get("table", RT_TABLE_MAIN)) for route in had.routes}
+    lost = [route for route in record.routes if (route["dst"], route.get("table", RT_TABLE_MAIN)) not in present]
+    return replace(record, mac=mac, ips=[*had.ips, *missing], routes=[*had.routes, *lost])
+
+
+def _had(link: Link, netns: str) -> Record:
+    """The MAC, addresses and routes that an interface has; no routes without addresses."""
     ips = [{"address": address} for address in link.addresses if not address.startswith(_LINK_LOCAL)]
     routes = []
     # Those that lead to the gateways of others come first.
@@ -174,4 +191,4 @@ def _had(link: Link, netns: str) -> dict[str, Any]:
         found: dict[str, Any] = {"dst": route.destination, "table": route.table, "scope": route.scope}
         more = {"gw": route.gateway, "priority": route.priority, "mtu": route.mtu, "onlink": route.onlink or None}
         routes.append(found | {key: value for key, value in more.items() if value is not None})
-    return {"mac": link.mac or "", **({"ips": ips, "routes": routes} if ips else {})}
+    return Record({}, ips, routes if ips else [], link.mac or "")

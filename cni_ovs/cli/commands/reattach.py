@@ -35,8 +35,8 @@ def command(
     On a bridge with the userspace datapath (datapath_type=netdev) internal ports and taps are devices of ovs-vswitchd,
     and die with it: after its restart the containers have an interface that leads nowhere. This makes each of them
     anew, with the MAC, addresses and routes that it had; no IPAM plugin is asked. So it does for a container that was
-    restarted, with what `cni-ovs attach` has attached to it. An attachment that has lost nothing is left as it is.
-    TARGET is what it is for `cni-ovs attach`.
+    restarted, with what `cni-ovs attach` has attached to it. An attachment that has lost nothing is left as it is,
+    unless --force makes it again as it was made. TARGET is what it is for `cni-ovs attach`.
 
     If it is interrupted, or fails half way, the same command goes on where it was.
 
