@@ -81,7 +81,7 @@ def detach(external_ids: dict[str, str], record: Record, socket_file: str, cni_p
     Raises:
         CniError: as DEL.
     """
-    variables = _variables(external_ids, cni_path)
+    variables = variables_of(external_ids, cni_path)
     invocation, config, deadline = _prepare("DEL", variables, {**record.config, "socket_file": socket_file})
     attachment = attachments.of(invocation, config)
     attachment.external_ids = external_ids  # if a note stays, because the address cannot be returned, it tells it all
@@ -122,7 +122,7 @@ def reattach(
     """
     name = attachments.name_of(external_ids)
     own = {key: external_ids[key] for key in (BY_HAND, recorded.NAME) if key in external_ids}
-    variables = _variables(external_ids)
+    variables = variables_of(external_ids)
     if netns:
         record = replace(record, process=kernel.process(netns))
         own[BY_HAND] = record.text()
@@ -236,7 +236,7 @@ def _add_details(error: CniError, text: str) -> None:
     error.details = f"{error.details}; {text}" if error.details else text
 
 
-def _variables(external_ids: dict[str, str], cni_path: str = PLUGIN_FOLDERS) -> dict[str, str]:
+def variables_of(external_ids: dict[str, str], cni_path: str = PLUGIN_FOLDERS) -> dict[str, str]:
     """Those of the attachment that external_ids tell of."""
     pods = {"K8S_POD_NAMESPACE": "contPodNamespace", "K8S_POD_NAME": "contPodName", "K8S_POD_UID": "contPodUid"}
     known = [f"{theirs}={external_ids[ours]}" for theirs, ours in pods.items() if external_ids.get(ours)]

@@ -6,13 +6,27 @@ file's CHECKS, and, by `pytest tests/unit/test_cli_doctor.py --write-docs`, in d
 
 from __future__ import annotations
 
-from . import addresses, attachments, bridges, configurations, container, installation, leftovers, openvswitch, uplinks
+from . import (
+    addresses,
+    attachments,
+    bridges,
+    changes,
+    configurations,
+    container,
+    doubles,
+    installation,
+    leftovers,
+    openvswitch,
+    uplinks,
+)
 
 CHECKS = (
     *openvswitch.CHECKS,
     *bridges.CHECKS,
     *uplinks.CHECKS,
     *attachments.CHECKS,
+    *changes.CHECKS,
+    *doubles.CHECKS,
     *leftovers.CHECKS,
     *container.CHECKS,
     *addresses.CHECKS,

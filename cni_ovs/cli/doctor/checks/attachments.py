@@ -111,7 +111,7 @@ def stale(machine: Machine) -> Iterator[Finding]:
 def devices(machine: Machine) -> Iterator[Finding]:
     """Every port's device is in its container, alive and up."""
     for attached in machine.attached:
-        problem = _device_problem(machine, attached)
+        problem = device_problem(machine, attached)
         if problem is not None and not machine.is_at_work(attached.port.external_ids):
             yield problem.found(db=machine.cni_ovs, **attached.where)
 
@@ -124,7 +124,7 @@ def ports(machine: Machine) -> Iterator[Finding]:
     bridges = {one.bridge.name for one in attached}
     for bridge, port in machine.open_vswitch.ports():
         one = ours.get(port.uuid)
-        error = _error(port)
+        error = refusal(port)
         if (
             not error
             and one is None
@@ -135,7 +135,7 @@ def ports(machine: Machine) -> Iterator[Finding]:
             continue
         values = {"error": error, "bridge": bridge.name, "port": port.name}
         if one is not None:
-            if not one.is_gone and _device_problem(machine, one) is None and not machine.is_at_work(port.external_ids):
+            if not one.is_gone and device_problem(machine, one) is None and not machine.is_at_work(port.external_ids):
                 yield PORT_REFUSED.found(db=machine.cni_ovs, **{**one.where, **values})
         elif not port.is_ours and (machine.target is None or bridge.name in bridges):
             is_vital = bridge.name in bridges and _is_only_uplink(machine, bridge, port)
@@ -174,7 +174,7 @@ def spoofing_rules(machine: Machine) -> Iterator[Finding]:
             continue
         cookie = spoofing.cookie(name_of(attached.port.external_ids))
         # A device that has its own problem gets its rules when that is mended.
-        is_gone = cookie not in cookies[bridge] and _device_problem(machine, attached) is None
+        is_gone = cookie not in cookies[bridge] and device_problem(machine, attached) is None
         if is_gone and not machine.is_at_work(attached.port.external_ids):
             yield RULES_GONE.found(db=machine.cni_ovs, **attached.where)
 
@@ -187,7 +187,7 @@ def _lives_elsewhere(machine: Machine, attached: Attached) -> bool:
     return attached.is_device and DEVICE not in attached.port.external_ids and name in machine.host_links
 
 
-def _device_problem(machine: Machine, attached: Attached) -> Problem | None:
+def device_problem(machine: Machine, attached: Attached) -> Problem | None:
     """What is wrong with a device; None also if it cannot be looked at."""
     if not attached.is_visible or not attached.is_device:
         return None
@@ -204,7 +204,8 @@ def _device_problem(machine: Machine, attached: Attached) -> Problem | None:
     return None
 
 
-def _error(port: Port) -> str:
+def refusal(port: Port) -> str:
+    """Why ovs-vswitchd does not use a port; "" if it does."""
     for interface in port.interfaces:
         if interface.error:
             return interface.error

@@ -69,6 +69,13 @@ MTU_USERSPACE = Problem(
     "use interface_type veth, or a smaller `mtu`; now:",
     "nsenter --net={netns} ip link set {device} mtu {largest}",
 )
+MTU_OF_ENDS = Problem(
+    "mtu_of_ends",
+    WARNING,
+    "{device} in {container} has MTU {size}, but {port}, its other end, {other}: larger packets are lost",
+    "somebody has changed one of both",
+    command="ip link set {port} mtu {size}",
+)
 VLAN_NOT_CARRIED = Problem(
     "vlan_not_carried",
     WARNING,
@@ -112,6 +119,9 @@ def mtu(machine: Machine) -> Iterator[Finding]:
         if attached.link is None:
             continue
         size, way = attached.link.mtu, largest[attached.bridge.name]
+        host = None if attached.is_made_by_open_vswitch else machine.host_links.get(attached.port.name)
+        if host is not None and host.kind == "veth" and host.mtu < size:
+            yield MTU_OF_ENDS.found(size=size, other=host.mtu, **attached.where)
         if attached.is_userspace and attached.is_made_by_open_vswitch and size > _USERSPACE_MTU:
             yield MTU_USERSPACE.found(size=size, largest=_USERSPACE_MTU, **attached.where)
         elif way is not None and size > way[0]:
@@ -205,6 +215,8 @@ CHECKS = (
         (NO_UPLINK, UPLINK_DOWN, UPLINK_NO_CARRIER, UPLINK_ONE_OF_SEVERAL, BOND_DEGRADED),
         may_pass=True,
     ),
-    Check("mtu", "MTU of containers and of their way out", mtu, (MTU_TOO_LARGE, MTU_USERSPACE), may_pass=True),
+    Check(
+        "mtu", "MTU of containers and of their way out", mtu, (MTU_OF_ENDS, MTU_TOO_LARGE, MTU_USERSPACE), may_pass=True
+    ),
     Check("vlans", "VLANs that uplinks have to carry", vlans, (VLAN_NOT_CARRIED, VLAN_OF_ACCESS_UPLINK)),
 )
