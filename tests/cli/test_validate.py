@@ -56,7 +56,7 @@ def test_those_of_all_files_are_told(tmp_path: Path) -> None:
 
 def test_json_is_for_programs() -> None:
     found = json.loads(validate("-", "--json", stdin=WRONG, code=1))
-    assert found["files"] == ["-"] and (found["errors"], found["warnings"]) == (2, 0)
+    assert found["files"] == ["-"] and found["configurations"] == 1 and (found["errors"], found["warnings"]) == (2, 0)
     assert found["problems"][1] == {
         "path": "<stdin>",
         "line": 4,
@@ -75,6 +75,8 @@ def test_a_warning_is_no_failure() -> None:
 @pytest.mark.parametrize("text", ["", "a: b", "kind: Pod\napiVersion: v1\n"])
 def test_kubernetes_objects_of_other_kinds_are_passed_over(text: str) -> None:
     assert validate("-", stdin=text) == ""
+    nothing = {"files": ["-"], "problems": [], "configurations": 0, "errors": 0, "warnings": 0}
+    assert json.loads(validate("-", "--json", stdin=text)) == nothing
 
 
 def test_without_an_argument_the_folders_of_the_node_are_looked_at(tmp_path: Path) -> None:
@@ -162,4 +164,4 @@ def test_on_a_terminal_the_line_is_shown_with_the_place_marked_and_nothing_steer
     at = lines.index('  "bridge": "世", "vlna": 5,')
     assert lines[at + 1] == " " * 18 + "^" + "~" * 5  # a wide character takes two columns
     assert b"\x1b[31m" not in shown
-    assert lines[-1] == "2 files, 4 errors, 0 warnings"
+    assert lines[-1] == "2 files, 2 network configurations, 4 errors, 0 warnings"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from .. import options, output
@@ -46,27 +44,31 @@ def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -
         except Failure as error:
             found.append(source.unreadable(path, error))
     names = list(dict.fromkeys(names))
+    count = 0
     for name in names:
-        found += configurations.problems(Path(name)) if name != source.STDIN else _of_stdin()
+        number, problems = _examined(name)
+        count += number
+        found += problems
     found = list(dict.fromkeys(found))
     errors = sum(problem.severity == "error" for problem in found)
     if as_json:
-        problems = [problem.as_json() for problem in found]
-        output.print_json({"files": names, "problems": problems, "errors": errors, "warnings": len(found) - errors})
+        counts = {"configurations": count, "errors": errors, "warnings": len(found) - errors}
+        output.print_json({"files": names, "problems": [problem.as_json() for problem in found], **counts})
     else:
         report.tell(found, output.console())
-        _sum_up(len(names), errors, len(found) - errors)
+        _sum_up(len(names), count, errors, len(found) - errors)
     raise SystemExit(1 if errors else 0)
 
 
-def _of_stdin() -> list[Problem]:
+def _examined(name: str) -> tuple[int, list[Problem]]:
+    """How many configurations a file has, and what is wrong in it."""
     try:
-        return configurations.problems_of(source.read(source.STDIN))
+        return configurations.examined(source.read(name))
     except Failure as error:
-        return [source.unreadable("<stdin>", error)]
+        return 0, [source.unreadable("<stdin>" if name == source.STDIN else name, error)]
 
 
-def _sum_up(files: int, errors: int, warnings: int) -> None:
-    counts = [(files, "file"), (errors, "error"), (warnings, "warning")]
+def _sum_up(files: int, count: int, errors: int, warnings: int) -> None:
+    counts = [(files, "file"), (count, "network configuration"), (errors, "error"), (warnings, "warning")]
     parts = [f"{number} {what}{'' if number == 1 else 's'}" for number, what in counts]
     click.echo(", ".join(parts), err=True)

@@ -125,10 +125,18 @@ def problems(where: Path | str) -> list[Problem]:
 
 def problems_of(text: Source) -> list[Problem]:
     """The same of a text that has been read."""
+    return examined(text)[1]
+
+
+def examined(text: Source) -> tuple[int, list[Problem]]:
+    """How many configurations a text has, and what is wrong in it."""
     configurations, found = read(text)
     for configuration in configurations:
         found += _check(configuration)
-    return sorted(dict.fromkeys(found), key=lambda problem: (problem.path != text.name, problem.line, problem.column))
+    in_order = sorted(
+        dict.fromkeys(found), key=lambda problem: (problem.path != text.name, problem.line, problem.column)
+    )
+    return len(configurations), in_order
 
 
 def read(text: Source) -> tuple[list[Configuration], list[Problem]]:
