@@ -12,7 +12,7 @@ from typing import Any
 from cni_ovs.plugin import add, at_work, delete, detaching, log, protocol
 from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.attachment import BY_HAND
-from cni_ovs.plugin.config import NetworkConfig
+from cni_ovs.plugin.config import NetworkConfig, lookup
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.devices import MOVED
 from cni_ovs.plugin.errors import TRY_AGAIN_LATER, CniError
@@ -128,7 +128,7 @@ def reattach(
         own[BY_HAND] = record.text()
     whole = replace(record, config={**record.config, "socket_file": socket_file})
     # What is wrong with it is told while the port is there.
-    invocation, config, deadline = _prepare("ADD", variables, _values(whole, own))
+    invocation, config, deadline = _prepare("ADD", variables, values_of(whole, own))
     try:
         sign = at_work.begin(_sign(name), deadline)
     except CniError as error:
@@ -185,7 +185,7 @@ def _add(variables: dict[str, str], record: Record, own: dict[str, str]) -> Atta
         record: with what.
         own: what is added to external_ids.
     """
-    invocation, config, deadline = _prepare("ADD", variables, _values(record, own))
+    invocation, config, deadline = _prepare("ADD", variables, values_of(record, own))
     given = None
     if record.ips:
         routes = [route for route in record.routes if not route.get("onlink")]
@@ -203,9 +203,15 @@ def _add(variables: dict[str, str], record: Record, own: dict[str, str]) -> Atta
     return Attached(config.bridge, result)
 
 
-def _values(record: Record, own: dict[str, str]) -> dict[str, Any]:
-    """The configuration for ADD."""
+def values_of(record: Record, own: dict[str, str]) -> dict[str, Any]:
+    """The configuration for ADD.
+
+    `_add` takes the addresses of the record, if it has any. That the configuration has `ipam` then says that there are
+    some, which `ipspoofchk` needs.
+    """
     values = recorded.added(record.config, "external_ids", own)
+    if record.ips and lookup(values, "ipam") is None:
+        values = {**values, "ipam": {"type": "none"}}
     return recorded.added(values, "runtimeConfig", {"mac": record.mac}) if record.mac else values
 
 

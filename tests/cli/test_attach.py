@@ -70,6 +70,24 @@ def test_every_option_arrives(cli: Cli, node: Node) -> None:
     node.assert_nothing_left()
 
 
+def test_addresses_of_the_command_line_are_those_that_may_be_sent_where_the_network_checks_them(
+    cli: Cli, node: Node
+) -> None:
+    path, (web, db) = node.folder / "net.conf", (node.sandbox(), node.sandbox())
+    path.write_text(json.dumps(node.config(cniVersion="1.0.0", ipspoofchk=True)))
+    for sandbox, address in ((web, "10.1.0.2/24"), (db, "10.1.0.3/24")):
+        cli.run("attach", sandbox.name, "eth1", "--from", str(path), "--ip", address)
+    assert web.pings("10.1.0.3")
+    cli.run("reattach", web.name, "--force")
+    assert web.pings("10.1.0.3")
+    web.ip("address", "add", "10.1.0.9/24", "dev", "eth1")
+    web.ip("address", "del", "10.1.0.2/24", "dev", "eth1")
+    assert not web.pings("10.1.0.3", timeout=1)
+    for sandbox in (web, db):
+        cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
 def test_show_finds_a_container_by_whatever_it_is_called(cli: Cli, node: Node) -> None:
     web, db = node.sandbox(), node.sandbox()
     cli.run("attach", web.name, "eth1", node.bridge, "--ip", "10.1.0.2/24")

@@ -16,7 +16,7 @@ from cni_ovs.plugin.inet import parse_cidr
 from cni_ovs.plugin.protocol import Invocation
 
 from ... import recorded
-from ...attaching import variables_of
+from ...attaching import values_of, variables_of
 from ...recorded import Record
 from ..attached import Attached
 from ..examination import Check
@@ -88,7 +88,7 @@ def _difference(one: Attached, record: Record, address: str) -> str:
     if not record.others:
         interface["mac"] = record.mac
         result |= {"ips": [{**ip, "interface": 0} for ip in record.ips], "routes": record.routes}
-    config = {key: value for key, value in record.config.items() if key.lower() not in _NOT_TAKEN}
+    config = {key: value for key, value in values_of(record, {}).items() if key.lower() not in _NOT_TAKEN}
     config |= {"prevResult": result, "socket_file": address}
     invocation = Invocation(
         {**variables_of(one.port.external_ids), "CNI_COMMAND": "ADD"}
@@ -96,8 +96,6 @@ def _difference(one: Attached, record: Record, address: str) -> str:
     try:
         read = protocol.read(invocation, json.dumps(config).encode())
         read.macspoofchk = read.ipspoofchk = False  # another check looks at the rules
-        if record.ips:
-            read.ipam_type = "recorded"  # so that addresses and routes matter; no IPAM plugin is asked
         check.verify(invocation, read, Deadline(_SECONDS))
     except (CniError, OSError) as error:
         return error.msg if isinstance(error, CniError) and error.code == CHECK_FAILED else ""
