@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cni_ovs.plugin.attachment import OWNER
 from cni_ovs.plugin.deadline import Deadline
@@ -20,6 +20,13 @@ def bridges(address: str) -> Iterable[str]:
 def networks(address: str) -> Iterable[str]:
     """The names of the networks that something is attached to."""
     return (ids.get("contNetwork", "") for ids in _attachments(address))
+
+
+def configured(folders: Sequence[str]) -> Iterable[str]:
+    """The names of the networks that files in these folders configure."""
+    from .configurations import networks  # noqa: PLC0415 - only some commands need it
+
+    return networks.read(folders).by_name
 
 
 def targets() -> Iterable[str]:

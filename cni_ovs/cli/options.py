@@ -80,6 +80,23 @@ class NetworkName(_Name):
         return candidates.networks(_database_of(ctx))
 
 
+class Configuration(_Name):
+    """A file with a network configuration, or the name of a network that this node has one of."""
+
+    name = "configuration"
+
+    def names(self, ctx: click.Context) -> Iterable[str]:
+        """Those of the networks."""
+        return candidates.configured(ctx.params.get("conf_dirs") or FOLDERS)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Networks; if it is none of them, the shell offers files."""
+        return super().shell_complete(ctx, param, incomplete) or FILE.shell_complete(ctx, param, incomplete)
+
+
+FILE = click.Path()  # of which nothing is asked, but the shell completes it
+
+
 def _database_of(ctx: click.Context) -> str:
     """What --db says, if the command has that and it is right."""
     return str(ctx.params.get("db") or DEFAULT_SOCKET)
@@ -110,6 +127,7 @@ conf_dirs = click.option(
     "conf_dirs",
     multiple=True,
     default=FOLDERS,
+    type=click.Path(file_okay=False),
     show_default=True,
     metavar="FOLDER",
     help="Where the runtime, and Multus, have network configurations; may be given several times.",

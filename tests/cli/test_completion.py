@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import select
@@ -40,6 +41,8 @@ from cni_ovs.cli import options, process
 @click.argument("ifname", type=options.InterfaceName())
 @click.argument("bridge", type=options.BridgeName())
 @click.option("--network", type=options.NetworkName())
+@click.option("--from", type=options.Configuration())
+@options.conf_dirs
 @options.db
 def command(**_):
     pass
@@ -115,6 +118,14 @@ def test_what_would_mean_something_to_a_shell_is_not_offered(program: Path, node
     row = {"external_ids": ["map", [list(pair) for pair in ids.items()]]}
     node.openvswitch.transact({"op": "update", "table": "Port", "where": where, "row": row})
     assert offered(program, node.openvswitch.remote, "--network", "") == [node.network]
+
+
+def test_configurations_are_networks_of_this_node_or_files(program: Path, node: Node, tmp_path: Path) -> None:
+    (tmp_path / "10-net.conf").write_text(json.dumps(node.config(name="storage")))
+    words = ("--conf-dir", str(tmp_path), "--from")
+    for begun in ("", "sto"):
+        assert offered(program, node.openvswitch.remote, *words, begun) == ["storage"]
+    assert offered(program, node.openvswitch.remote, *words, "./10") == ["file,./10"]
 
 
 @pytest.mark.parametrize("state", ["stopped", "gone"])
@@ -198,6 +209,14 @@ def test_the_tab_key_completes_commands_of_the_frozen_program(name: str, node: N
     with shell(name, str(REPOSITORY / "dist"), node.openvswitch.remote, tmp_path / "script") as terminal:
         terminal.type("cni-ovs comple\t", until="cni-ovs completion ")
         terminal.type("ba\t", until="bash")
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+@pytest.mark.parametrize("command", ["validate", "migrate", "explain", "attach web eth1 --from"])
+def test_the_tab_key_completes_a_file(name: str, command: str, node: Node, tmp_path: Path) -> None:
+    (tmp_path / "10-network.conf").touch()
+    with shell(name, str(REPOSITORY / "dist"), node.openvswitch.remote, tmp_path / "script") as terminal:
+        terminal.type(f"cni-ovs {command} {tmp_path}/10-n\t", until="10-network.conf ")
 
 
 def test_every_shell_gets_a_script_that_it_can_read(tmp_path: Path) -> None:

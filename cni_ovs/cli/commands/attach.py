@@ -58,7 +58,13 @@ def _mac(_: click.Context, __: click.Parameter, value: str | None) -> str | None
 )
 @click.option("--mtu", type=click.IntRange(68, 65535), help="MTU of both ends; the kernel's default without it.")
 @click.option("--mac", metavar="MAC", callback=_mac, help="MAC of the container's end; a random one without it.")
-@click.option("--from", "source", metavar="CONF", help="Network configuration: a file, or the name of a network.")
+@click.option(
+    "--from",
+    "source",
+    type=options.Configuration(),
+    metavar="CONF",
+    help="Network configuration: a file, or the name of a network.",
+)
 @options.cni_path
 @options.db
 @options.as_json

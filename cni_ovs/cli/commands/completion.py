@@ -15,8 +15,8 @@ def command(context: click.Context, shell: str) -> None:
     r"""Print the script that makes a shell complete our words.
 
     SHELL is bash (4.4 or newer), zsh or fish. With the script the Tab key completes commands and options, and the names
-    of bridges, containers, interfaces and networks that are there. The script calls cni-ovs for that, so it needs no
-    update when cni-ovs has one. Where shells look for it:
+    of bridges, containers, interfaces, networks and files that are there. The script calls cni-ovs for that, so it
+    needs no update when cni-ovs has one. Where shells look for it:
 
     \b
     bash  cni-ovs completion bash > /etc/bash_completion.d/cni-ovs

@@ -27,7 +27,7 @@ _PLACES = ("host", "container")
 
 
 @click.command(short_help="Show what ADD would do with a configuration, and change nothing.")
-@click.argument("conf")
+@click.argument("conf", type=options.Configuration())
 @click.option("--ifname", default="eth0", show_default=True, help="CNI_IFNAME: the interface in the container.")
 @click.option("--container", default="example", show_default=True, metavar="ID", help="CNI_CONTAINERID.")
 @click.option("--netns", metavar="PATH", help="CNI_NETNS; it need not exist.  [default: /run/netns/ID]")

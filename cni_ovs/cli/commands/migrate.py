@@ -15,7 +15,7 @@ from ..failure import Failure
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="[FILE|FOLDER|-]...")
+@click.argument("paths", nargs=-1, type=options.FILE, metavar="[FILE|FOLDER|-]...")
 @click.option("--write", "write", is_flag=True, help="Change the files; what was there is in FILE.bak.")
 @options.conf_dirs
 @options.as_json

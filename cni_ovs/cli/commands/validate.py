@@ -12,7 +12,7 @@ from ..failure import Failure
 
 
 @click.command(short_help="Find all mistakes in network configurations.")
-@click.argument("paths", nargs=-1, metavar="[FILE|FOLDER|-]...")
+@click.argument("paths", nargs=-1, type=options.FILE, metavar="[FILE|FOLDER|-]...")
 @options.conf_dirs
 @options.as_json
 def command(paths: tuple[str, ...], conf_dirs: tuple[str, ...], as_json: bool) -> None:
