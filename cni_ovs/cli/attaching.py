@@ -11,13 +11,15 @@ from typing import Any
 
 from cni_ovs.plugin import add, at_work, delete, detaching, log, protocol
 from cni_ovs.plugin import attachment as attachments
-from cni_ovs.plugin.attachment import BY_HAND
+from cni_ovs.plugin.attachment import BY_HAND, Attachment
 from cni_ovs.plugin.config import NetworkConfig, lookup
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.devices import MOVED
 from cni_ovs.plugin.errors import TRY_AGAIN_LATER, CniError
 from cni_ovs.plugin.forms import is_identifier
+from cni_ovs.plugin.inet import parse_mac
 from cni_ovs.plugin.main import stop_on_signals
+from cni_ovs.plugin.netlink import Netlink
 from cni_ovs.plugin.protocol import Invocation
 from cni_ovs.plugin.result import parse
 from cni_ovs.plugin.vswitch import Vswitch
@@ -192,6 +194,9 @@ def _add(variables: dict[str, str], record: Record, own: dict[str, str]) -> Atta
         given = parse({"ips": record.ips, "routes": routes})
         config.ipam_type = None
     result = add.run(invocation, config, deadline, given)
+    attachment = attachments.of(invocation, config)
+    if record.host_mac:
+        _set_host_mac(attachment.port_name, record.host_mac, result)
     for route in record.routes:
         if route.get("onlink"):
             try:
@@ -199,7 +204,7 @@ def _add(variables: dict[str, str], record: Record, own: dict[str, str]) -> Atta
             except OSError as error:
                 log.warning(f"the route to {route['dst']} through {route['gw']} cannot be set: {error.strerror}")
     if BY_HAND in own:
-        _complete(attachments.of(invocation, config).identity, record, result, invocation.ifname, config.socket_file)
+        _complete(attachment, record, result, config.socket_file)
     return Attached(config.bridge, result)
 
 
@@ -215,14 +220,30 @@ def values_of(record: Record, own: dict[str, str]) -> dict[str, Any]:
     return recorded.added(values, "runtimeConfig", {"mac": record.mac}) if record.mac else values
 
 
-def _complete(identity: dict[str, str], record: Record, result: dict[str, Any], ifname: str, socket_file: str) -> None:
+def _set_host_mac(port: str, mac: str, result: dict[str, Any]) -> None:
+    """Give the host's end of a veth pair the MAC that it had: so it is in the result that a runtime has."""
+    host = Netlink()
+    try:
+        link = host.link(port)
+        if link is not None and link.kind == "veth":
+            host.set_mac(link.index, parse_mac(mac))
+            for interface in result.get("interfaces", []):
+                if interface["name"] == port:
+                    interface["mac"] = mac
+    except (CniError, OSError, ValueError) as error:
+        log.warning(f"the MAC {mac} of {port} cannot be set: {error}")
+    finally:
+        host.close()
+
+
+def _complete(attachment: Attachment, record: Record, result: dict[str, Any], socket_file: str) -> None:
     """Record also what the attachment has been given: when its device is lost, nobody else knows of it."""
-    ips, routes, mac = recorded.given(result, ifname)
+    given = recorded.given(result, attachment.ifname, attachment.port_name)
     onlink = [route for route in record.routes if route.get("onlink")]
-    text = replace(record, ips=ips, routes=[*routes, *onlink], mac=mac).text()
+    text = replace(record, **{**given, "routes": [*given["routes"], *onlink]}).text()
     try:
         vswitch = Vswitch(socket_file, Deadline(_SECONDS))
-        for port in vswitch.ports_of_network(identity):
+        for port in vswitch.ports_of_network(attachment.identity):
             vswitch.claim(port, {BY_HAND: text})
     except CniError as error:
         log.warning(f"what the attachment was given is not recorded: {error.msg}")

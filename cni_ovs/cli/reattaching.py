@@ -145,6 +145,9 @@ def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
     is_alive = not loss.reason  # so it is wanted as it was made
     if not is_alive or not lookup(record.config, "bridge"):
         record = replace(record, config={**record.config, "bridge": bridge.name})
+    host = kernel.link(port.name)
+    if host is not None and host.kind == "veth" and host.mac:
+        record = replace(record, host_mac=host.mac)
     if loss.remains is not None:
         record = _united(record, _had(loss.remains, belonging.netns), is_alive=is_alive)
     elif DEVICE in port.external_ids:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cni_ovs.plugin.attachment import BY_HAND, RECORDED_IDS
+from cni_ovs.plugin.attachment import BY_HAND, RECORDED_IDS, name_of
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.jsontext import shown
 from cni_ovs.plugin.result import parse
@@ -37,6 +37,7 @@ class Record:
         cni_path: CNI_PATH; "" where that is not known.
         process: which process the namespace was named by, see `kernel.process`; "" if it has a path of its own.
         others: the types of the plugins behind ours in the chain.
+        host_mac: the MAC of the host's end of a veth pair, which a runtime's CHECK expects; "" if it is not known.
     """
 
     config: dict[str, Any]
@@ -46,11 +47,13 @@ class Record:
     cni_path: str = ""
     process: str = ""
     others: tuple[str, ...] = ()
+    host_mac: str = ""
 
     def text(self) -> str:
         """What is written into external_ids."""
         values = {"config": self.config, "ips": self.ips, "routes": self.routes, "mac": self.mac}
-        return json.dumps({**values, "cniPath": self.cni_path, "process": self.process}, separators=(",", ":"))
+        more = {"cniPath": self.cni_path, "process": self.process, "hostMac": self.host_mac}
+        return json.dumps({**values, **more}, separators=(",", ":"))
 
 
 def known_as(external_ids: dict[str, str]) -> str:
@@ -93,8 +96,10 @@ def _recorded(key: str, external_ids: dict[str, str]) -> Record | None:
         config = {key: value for key, value in _object(values["config"]).items() if key.lower() not in _NOT_TAKEN}
         parse({"ips": values["ips"], "routes": values["routes"]})  # ValueError, if they are none
         config |= {"name": external_ids["contNetwork"], "type": "ovs"}
-        mac, cni_path, process = (str(values.get(key, "")) for key in ("mac", "cniPath", "process"))
-        return Record(config, values["ips"], values["routes"], mac, cni_path, process)
+        mac, cni_path, process, host_mac = (
+            str(values.get(key, "")) for key in ("mac", "cniPath", "process", "hostMac")
+        )
+        return Record(config, values["ips"], values["routes"], mac, cni_path, process, host_mac=host_mac)
     except (LookupError, ValueError, TypeError, RecursionError):
         return None
 
@@ -119,13 +124,14 @@ def _cached(external_ids: dict[str, str]) -> Record | None:
         able = _object(config.get("capabilities") or {})
         config["runtimeConfig"] = {key: value for key, value in asked.items() if able.get(key)}
         others = tuple(str(plugin.get("type")) for plugin in plugins[position + 1 :])
-        return Record(config, *given(cached.get("result"), external_ids["contIface"]), others=others)
+        what = given(cached.get("result"), external_ids["contIface"], name_of(external_ids))
+        return Record(config, **what, others=others)
     except (OSError, LookupError, ValueError, TypeError, StopIteration, RecursionError):
         return None
 
 
-def given(result: Any, ifname: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
-    """Of a CNI result the addresses and the MAC that are our interface's, and the routes.
+def given(result: Any, ifname: str, port: str) -> dict[str, Any]:
+    """Of a CNI result what a record has: the addresses and MACs that are of our interface or port, and the routes.
 
     Raises:
         ValueError: it has not the form of a result.
@@ -142,7 +148,10 @@ def given(result: Any, ifname: str) -> tuple[list[dict[str, Any]], list[dict[str
         for ip in parsed.ips
         if not parsed.interfaces or ip.get("interface") in mine
     ]
-    return ips, parsed.routes, str(parsed.interfaces[mine[-1]].get("mac", "")) if mine else ""
+    inner = [parsed.interfaces[index] for index in mine[-1:]]
+    outer = [one for one in parsed.interfaces if one["name"] == port and not one.get("sandbox")]
+    mac, host_mac = (str(found[0].get("mac", "")) if found else "" for found in (inner, outer))
+    return {"ips": ips, "routes": parsed.routes, "mac": mac, "host_mac": host_mac}
 
 
 def from_rows(bridge: Bridge, port: Port) -> Record:

@@ -109,10 +109,12 @@ def test_reattach_finds_what_a_runtime_has_attached_in_libcnis_cache(machine: Pr
     (port,) = node.ports()
     address = sandbox.address_texts("eth0")
     node.host.ip("link", "delete", port["name"])
-    cli.run("reattach", sandbox.name)
-    assert sandbox.address_texts("eth0") == address
-    assert node.ports()[0]["tag"] == 3
-    assert len(node.addresses_given_out()) == 1
+    for words in ((), ("--force",)):
+        cli.run("reattach", sandbox.name, *words)
+        assert sandbox.address_texts("eth0") == address
+        assert node.ports()[0]["tag"] == 3
+        assert len(node.addresses_given_out()) == 1
+        run(node.host.command(*machine.command(*cnitool, "check", node.network, sandbox.path)), env=variables)
     run(node.host.command(*machine.command(*cnitool, "del", node.network, sandbox.path)), env=variables)
     node.assert_nothing_left()
 
