@@ -60,6 +60,15 @@ def verify(invocation: Invocation, config: NetworkConfig, deadline: Deadline) ->
     if is_own(invocation.netns) and not invocation.override:
         raise CniError(INVALID_NETNS, f"CNI_NETNS {invocation.netns!r} is the network namespace of the plugin itself")
     sandbox = Namespace(invocation.netns)
+    try:
+        _verify(sandbox.netlink, attachment, config, previous, deadline)
+    finally:
+        sandbox.close()  # the doctor verifies hundreds
+
+
+def _verify(
+    inside: Netlink, attachment: Attachment, config: NetworkConfig, previous: Result, deadline: Deadline
+) -> None:
     if config.device_id is not None and not config.bridge:
         from .devices import vf  # noqa: PLC0415 - start-up time, for a port without one
 
@@ -71,7 +80,7 @@ def verify(invocation: Invocation, config: NetworkConfig, deadline: Deadline) ->
     if config.vhost_user is not None:
         config.vhost_user.check(attachment, expected, _same)
     else:
-        container = _check_device(sandbox.netlink, state.port, attachment, config, previous, index)
+        container = _check_device(inside, state.port, attachment, config, previous, index)
     if container is not None and config.checks_spoofing:
         from . import spoofing  # noqa: PLC0415 - start-up time, for a port without rules
 
@@ -80,7 +89,7 @@ def verify(invocation: Invocation, config: NetworkConfig, deadline: Deadline) ->
         ours = [ip for ip in previous.ips if ip.get("interface") == index]
         spoofing.Guard(config, attachment, state.ofport or 0, container.mac).check(ours, deadline)
     if config.bandwidth is not None:
-        _check_bandwidth(vswitch, sandbox.netlink, container, attachment.port_name, config)
+        _check_bandwidth(vswitch, inside, container, attachment.port_name, config)
 
 
 def _check_device(

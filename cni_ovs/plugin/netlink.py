@@ -30,7 +30,7 @@ WATCH_LINKS, WATCH_IPV6_ADDRESSES = 0x1, 0x100
 # Attributes
 NESTED = 0x8000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
-_IFLA_EXT_MASK, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PARENT_DEV_NAME = 29, 52, 53, 56
+_IFLA_MASTER, _IFLA_EXT_MASK, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PARENT_DEV_NAME = 10, 29, 52, 53, 56
 IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
@@ -69,9 +69,11 @@ class KernelError(OSError):
 class Link:
     """A network interface as the kernel describes it."""
 
-    __slots__ = ("carrier", "index", "kind", "mac", "mtu", "name", "parent", "running", "up")
+    __slots__ = ("carrier", "index", "kind", "mac", "master", "mtu", "name", "parent", "running", "up")
 
-    def __init__(self, index: int, name: str, mac: bytes, mtu: int, flags: int, kind: str, parent: str = "") -> None:
+    def __init__(
+        self, index: int, name: str, mac: bytes, mtu: int, flags: int, kind: str, parent: str = "", master: int = 0
+    ) -> None:
         self.index = index
         self.name = name
         self.mac = mac
@@ -80,6 +82,7 @@ class Link:
         self.carrier = bool(flags & _IFF_LOWER_UP)  # somebody is at the other end
         self.running = bool(flags & _IFF_RUNNING)  # the kernel has acted on the carrier, and passes packets on
         self.kind = kind  # "veth", "tun", "openvswitch", …; "" for hardware
+        self.master = master  # index of the bond, bridge or VRF that it belongs to; 0 if to none
         self.parent = parent  # PCI address, for one; "" if there is none, and before Linux 5.14
 
 
@@ -467,7 +470,8 @@ def _parse_link(body: bytes) -> Link:
     name = values[_IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
     (mtu,) = _struct.unpack("=I", values[_IFLA_MTU])
     parent = values.get(_IFLA_PARENT_DEV_NAME, b"").rstrip(b"\0").decode(errors="replace")
-    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind, parent)
+    (master,) = _struct.unpack("=I", values.get(_IFLA_MASTER, bytes(4)))
+    return Link(index, name, values.get(_IFLA_ADDRESS, b""), mtu, flags, kind, parent, master)
 
 
 def _nexthops(data: bytes) -> list[bytes]:
