@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from cni_ovs.plugin import add, at_work, delete, detaching, log, protocol
+from cni_ovs.plugin import add, at_work, delete, detaching, flatfile, log, protocol
 from cni_ovs.plugin import attachment as attachments
 from cni_ovs.plugin.attachment import BY_HAND, Attachment
-from cni_ovs.plugin.config import NetworkConfig, lookup
+from cni_ovs.plugin.config import NetworkConfig, lookup, usual_flat_file
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.devices import MOVED
 from cni_ovs.plugin.errors import TRY_AGAIN_LATER, CniError
@@ -24,7 +24,7 @@ from cni_ovs.plugin.protocol import Invocation
 from cni_ovs.plugin.result import parse
 from cni_ovs.plugin.vswitch import Vswitch
 
-from . import kernel, recorded
+from . import kernel, mirrored, recorded
 from .configurations.source import PLUGIN_FOLDERS
 from .database import Port
 from .failure import Failure
@@ -54,7 +54,7 @@ def attach(target: Target, ifname: str, record: Record) -> Attached:
     Raises:
         CniError: as ADD.
     """
-    record = replace(record, process=kernel.process(target.netns))
+    record = replace(record, config=_filled_up(record.config), process=kernel.process(target.netns))
     own = {BY_HAND: record.text()}
     if target.runtime not in ("namespace", "process"):
         own[recorded.NAME] = target.name
@@ -69,6 +69,19 @@ def attach(target: Target, ifname: str, record: Record) -> Attached:
         "CNI_ARGS": f"{pod}IgnoreUnknown=1",
     }
     return _add(variables, record, own)
+
+
+def _filled_up(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with what a flat file adds to it: what is recorded is all, whatever the file says later.
+
+    Raises:
+        CniError: INVALID_CONFIG, as ADD.
+    """
+    path = lookup(config, "configuration_path") or usual_flat_file()
+    if not isinstance(path, str) or not path.startswith("/"):
+        return config  # ADD says what is wrong with it
+    whole, _, _ = flatfile.fill_up(config, b"", path)
+    return {key: value for key, value in whole.items() if key.lower() != "configuration_path"}
 
 
 def detach(external_ids: dict[str, str], record: Record, socket_file: str, cni_path: str) -> None:
@@ -140,6 +153,8 @@ def reattach(
             note = detaching.note(name, {**external_ids, recorded.INTERRUPTED: record.text()})
             _remove(port, note, invocation, config, deadline)
         attached = _add({**variables, "CNI_NETNS": netns or variables["CNI_NETNS"]}, whole, own)
+        if record.mirrors:
+            mirrored.give_back(socket_file, attachments.of(invocation, config).identity, record.mirrors)
         detaching.forget(Vswitch(socket_file, Deadline(_SECONDS)), name)
     except CniError as error:
         if _is_noted(name, socket_file):
@@ -240,7 +255,7 @@ def _complete(attachment: Attachment, record: Record, result: dict[str, Any], so
     """Record also what the attachment has been given: when its device is lost, nobody else knows of it."""
     given = recorded.given(result, attachment.ifname, attachment.port_name)
     onlink = [route for route in record.routes if route.get("onlink")]
-    text = replace(record, **{**given, "routes": [*given["routes"], *onlink]}).text()
+    text = replace(record, **{**given, "routes": [*given["routes"], *onlink]}, mirrors={}).text()
     try:
         vswitch = Vswitch(socket_file, Deadline(_SECONDS))
         for port in vswitch.ports_of_network(attachment.identity):

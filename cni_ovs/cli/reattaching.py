@@ -8,8 +8,9 @@ of it in the container: a tap stays there, dead. Else it is what was recorded (r
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from cni_ovs.plugin.attachment import DEVICE, FLOWS, RATE_LIMITER
@@ -18,12 +19,12 @@ from cni_ovs.plugin.devices import MOVED, VHOST_USER
 from cni_ovs.plugin.netlink import RT_TABLE_MAIN
 from cni_ovs.plugin.netns import is_own
 
-from . import attaching, kernel, recorded, runtimes
+from . import attaching, database, kernel, mirrored, recorded, runtimes
 from .attaching import Attached
 from .belongings import Belonging
 from .database import Bridge, Port
 from .failure import Failure
-from .kernel import Link
+from .kernel import Link, Route
 from .recorded import Record
 
 _LINK_LOCAL = "fe80:"
@@ -148,8 +149,16 @@ def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
     host = kernel.link(port.name)
     if host is not None and host.kind == "veth" and host.mac:
         record = replace(record, host_mac=host.mac)
+    _refuse_missing(lookup(record.config, "bridge"), belonging, bridge.name, socket_file)
+    record = replace(record, mirrors=mirrored.of(socket_file, port.uuid))
     if loss.remains is not None:
-        record = _united(record, _had(loss.remains, belonging.netns), is_alive=is_alive)
+        had = _had(loss.remains, belonging.netns)
+        if is_alive:
+            record = _united(record, had, kernel.routes(belonging.netns))
+        elif had.ips:
+            record = replace(record, mac=had.mac, ips=had.ips, routes=had.routes)
+        else:
+            record = replace(record, mac=had.mac)
     elif DEVICE in port.external_ids:
         record = replace(record, mac="")  # the VF has it
     if not record.ips and lookup(record.config, "ipam"):
@@ -170,17 +179,32 @@ def _by_rows(bridge: Bridge, port: Port, remains: Link | None) -> Record:
     return record if remains is None else replace(record, config={**record.config, "mtu": remains.mtu})
 
 
-def _united(record: Record, had: Record, *, is_alive: bool) -> Record:
-    """What the interface still has, and what it was given and does not have any more; if alive, with its first MAC."""
-    mac = record.mac if is_alive and record.mac else had.mac
+def _refuse_missing(wanted: Any, belonging: Belonging, present: str, socket_file: str) -> None:
+    """Refuse to remove a port that could not be made again, because the bridge it was made on is gone."""
+    if wanted == present or not isinstance(wanted, str):
+        return
+    if database.read(socket_file).bridge(wanted) is None:
+        what = f"{belonging.ifname} was made on bridge {wanted!r}, which is not there; now it is on {present!r}"
+        raise Failure(what, f"make that bridge, if it is meant: ovs-vsctl add-br {shlex.quote(wanted)}")
+
+
+def _united(record: Record, had: Record, routes: list[Route]) -> Record:
+    """What an interface that is alive has, and what it was given and does not have any more; with its first MAC.
+
+    Args:
+        record: what it was made with.
+        had: what it has.
+        routes: all those of the container: what leads elsewhere by another interface now stays there.
+    """
     addresses = {ip_interface(ip["address"]) for ip in had.ips}
     missing = [ip for ip in record.ips if ip_interface(ip["address"]) not in addresses]
-    if not missing:
-        return replace(record, mac=mac, ips=had.ips, routes=had.routes)
-    # With an address go the routes that need it.
-    present = {(route["dst"], route.get("table", RT_TABLE_MAIN)) for route in had.routes}
-    lost = [route for route in record.routes if (route["dst"], route.get("table", RT_TABLE_MAIN)) not in present]
-    return replace(record, mac=mac, ips=[*had.ips, *missing], routes=[*had.routes, *lost])
+    present = {(ip_network(route.destination), route.table) for route in routes}
+    lost = [
+        route
+        for route in record.routes
+        if (ip_network(route["dst"], strict=False), route.get("table", RT_TABLE_MAIN)) not in present
+    ]
+    return replace(record, mac=record.mac or had.mac, ips=[*had.ips, *missing], routes=[*had.routes, *lost])
 
 
 def _had(link: Link, netns: str) -> Record:

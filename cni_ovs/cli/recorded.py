@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Record:
         process: which process the namespace was named by, see `kernel.process`; "" if it has a path of its own.
         others: the types of the plugins behind ours in the chain.
         host_mac: the MAC of the host's end of a veth pair, which a runtime's CHECK expects; "" if it is not known.
+        mirrors: those that its port was part of when that was removed, as mirrored.py has them.
     """
 
     config: dict[str, Any]
@@ -48,11 +49,12 @@ class Record:
     process: str = ""
     others: tuple[str, ...] = ()
     host_mac: str = ""
+    mirrors: dict[str, list[str]] = field(default_factory=dict)
 
     def text(self) -> str:
         """What is written into external_ids."""
         values = {"config": self.config, "ips": self.ips, "routes": self.routes, "mac": self.mac}
-        more = {"cniPath": self.cni_path, "process": self.process, "hostMac": self.host_mac}
+        more = {"cniPath": self.cni_path, "process": self.process, "hostMac": self.host_mac, "mirrors": self.mirrors}
         return json.dumps({**values, **more}, separators=(",", ":"))
 
 
@@ -89,22 +91,26 @@ def _recorded(key: str, external_ids: dict[str, str]) -> Record | None:
     """What is recorded there; None if nothing is, or nothing that has the form of a record.
 
     A row may be wrong. So only the other external_ids tell whose the attachment is, and no file is written because a
-    row says so.
+    row says so, nor read.
     """
     try:
         values = json.loads(external_ids[key])
         config = {key: value for key, value in _object(values["config"]).items() if key.lower() not in _NOT_TAKEN}
-        parse({"ips": values["ips"], "routes": values["routes"]})  # ValueError, if they are none
+        given = parse({"ips": values["ips"], "routes": values["routes"]})  # ValueError, if they are none
+        for route, its in zip(given.routes, values["routes"] or (), strict=True):
+            if its.get("onlink"):
+                route["onlink"] = True
         config |= {"name": external_ids["contNetwork"], "type": "ovs"}
         mac, cni_path, process, host_mac = (
             str(values.get(key, "")) for key in ("mac", "cniPath", "process", "hostMac")
         )
-        return Record(config, values["ips"], values["routes"], mac, cni_path, process, host_mac=host_mac)
+        whole = Record(config, given.ips, given.routes, mac, cni_path, process, host_mac=host_mac)
+        return replace(whole, mirrors={key: _texts(uuids) for key, uuids in _object(values.get("mirrors", {})).items()})
     except (LookupError, ValueError, TypeError, RecursionError):
         return None
 
 
-_NOT_TAKEN = ("name", "type", "log_file")
+_NOT_TAKEN = ("name", "type", "log_file", "configuration_path")
 
 
 def _cached(external_ids: dict[str, str]) -> Record | None:
@@ -123,11 +129,22 @@ def _cached(external_ids: dict[str, str]) -> Record | None:
         asked = _object(cached.get("capabilityArgs") or {})
         able = _object(config.get("capabilities") or {})
         config["runtimeConfig"] = {key: value for key, value in asked.items() if able.get(key)}
+        config = _with_ovn_port(config, dict(map(tuple, cached.get("cniArgs") or ())))
         others = tuple(str(plugin.get("type")) for plugin in plugins[position + 1 :])
         what = given(cached.get("result"), external_ids["contIface"], name_of(external_ids))
         return Record(config, **what, others=others)
     except (OSError, LookupError, ValueError, TypeError, StopIteration, RecursionError):
         return None
+
+
+def _with_ovn_port(config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the logical port of OVN that CNI_ARGS named: these are not passed on otherwise."""
+    port = arguments.get("OvnPort")
+    args = _object(lookup(config, "args") or {})
+    inner = _object(lookup(args, "cni") or {})
+    if not isinstance(port, str) or lookup(inner, "ovnPort"):
+        return config
+    return added(config, "args", {"cni": {**inner, "ovnPort": port}})
 
 
 def given(result: Any, ifname: str, port: str) -> dict[str, Any]:
@@ -191,6 +208,12 @@ def added(config: dict[str, Any], key: str, more: dict[str, Any]) -> dict[str, A
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("no object")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError("no list of texts")
     return value
 
 
