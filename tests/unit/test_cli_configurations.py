@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 
 from cni_ovs.cli.configurations import files as configurations
-from cni_ovs.cli.configurations import mistakes
-from cni_ovs.cli.configurations.source import Problem
+from cni_ovs.cli.configurations import mistakes, source
+from cni_ovs.cli.configurations.source import Problem, Source
 from cni_ovs.cli.failure import Failure
 from cni_ovs.plugin import config as network_config
 from cni_ovs.plugin.errors import CniError
@@ -29,9 +29,18 @@ def chain(*plugins: Json, **more: Any) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "n", **more, "plugins": plugins}, indent=1)
 
 
+def problems(where: Path | str) -> list[Problem]:
+    """What is wrong in a file (a Path), or in a text."""
+    try:
+        text = Source("<text>", where) if isinstance(where, str) else source.read(str(where))
+    except Failure as error:
+        return [source.unreadable(str(where), error)]
+    return configurations.problems_of(text)
+
+
 def told(text: str) -> list[tuple[str, str]]:
     """What is said of a text: where it begins, and the message."""
-    return [(at(text, problem), problem.message) for problem in configurations.problems(text)]
+    return [(at(text, problem), problem.message) for problem in problems(text)]
 
 
 def at(text: str, problem: Problem) -> str:
@@ -42,14 +51,14 @@ def at(text: str, problem: Problem) -> str:
     "path", sorted([*(REPOSITORY / "conf").glob("*.conf*"), *(REPOSITORY / "conf").rglob("*.y*ml")])
 )
 def test_every_example_is_right(path: Path) -> None:
-    assert configurations.problems(path) == []
+    assert problems(path) == []
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
 def test_what_add_refuses_is_an_error_at_its_value(name: str, value: Any, allowed: str) -> None:
     values = {**RIGHT, **keys_of(name, value)}
     text = json.dumps(values)
-    error = configurations.problems(text)[-1]
+    error = problems(text)[-1]
     assert error.severity == "error" and allowed in error.message + error.remedy
     if name != "bridge" or value != "":
         assert text[error.column - 1 :].startswith(json.dumps(value)[:1]) or isinstance(value, (list, dict))
@@ -95,7 +104,7 @@ def test_all_mistakes_are_told_in_the_order_of_the_lines() -> None:
 
 
 def test_the_nearest_key_and_what_to_do_is_the_remedy() -> None:
-    remedies = [problem.remedy for problem in configurations.problems(json.dumps({**RIGHT, "vlna": 1, "bridge": None}))]
+    remedies = [problem.remedy for problem in problems(json.dumps({**RIGHT, "vlna": 1, "bridge": None}))]
     assert remedies == ['name the bridge ("br-int", if CNI_ARGS will name a port of OVN)', "did you mean 'vlan'?"]
 
 
@@ -120,7 +129,7 @@ def test_the_nearest_key_and_what_to_do_is_the_remedy() -> None:
     ],
 )
 def test_one_mistake_is_one_problem(keys: Json, message: str) -> None:
-    [problem] = configurations.problems(json.dumps({**RIGHT, **keys}))
+    [problem] = problems(json.dumps({**RIGHT, **keys}))
     assert message in problem.message and problem.severity == "error"
 
 
@@ -135,11 +144,11 @@ def test_one_mistake_is_one_problem(keys: Json, message: str) -> None:
     ],
 )
 def test_what_is_right_has_no_problem(text: str) -> None:
-    assert configurations.problems(text) == []
+    assert problems(text) == []
 
 
 def test_a_log_file_is_not_made(tmp_path: Path) -> None:
-    assert configurations.problems(json.dumps({**RIGHT, "log_file": str(tmp_path / "log")})) == []
+    assert problems(json.dumps({**RIGHT, "log_file": str(tmp_path / "log")})) == []
     assert not list(tmp_path.iterdir())
 
 
@@ -161,13 +170,13 @@ def test_a_log_file_is_not_made(tmp_path: Path) -> None:
     ],
 )
 def test_a_chain_is_looked_at_as_a_whole(text: str, place: str, message: str) -> None:
-    found = [(at(text, problem), problem.message) for problem in configurations.problems(text)]
+    found = [(at(text, problem), problem.message) for problem in problems(text)]
     assert [where for where, what in found if message in what] == [place], found
 
 
 def test_a_hostile_list_gives_few_problems() -> None:
     text = json.dumps({**RIGHT, "trunk": [{"id": 9999}] * 10_000} | {f"brigde{number}": 1 for number in range(10_000)})
-    assert 200 <= len(configurations.problems(text)) <= 210
+    assert 200 <= len(problems(text)) <= 210
 
 
 # Kubernetes
@@ -183,10 +192,10 @@ def definition(config: Json, resource: str = "") -> str:
 
 def test_a_definition_needs_no_name_and_no_bridge_where_it_gets_a_device() -> None:
     keys = {"cniVersion": "1.0.0", "type": "ovs"}
-    assert configurations.problems(definition({**keys, "bridge": "b"})) == []
-    assert configurations.problems(definition(keys, "openshift.io/vf")) == []
+    assert problems(definition({**keys, "bridge": "b"})) == []
+    assert problems(definition(keys, "openshift.io/vf")) == []
     for resource in ("", "ovs-cni.network.kubevirt.io/br1"):  # which is no device
-        [problem] = configurations.problems(definition(keys, resource))
+        [problem] = problems(definition(keys, resource))
         assert "'bridge' is missing" in problem.message
 
 
@@ -197,7 +206,7 @@ def test_what_a_flat_file_says_counts_and_is_looked_at_too(tmp_path: Path) -> No
     flat = tmp_path / "flat.conf"
     flat.write_text('{"bridge": "b",\n "mtu": 5, "vlna": 1, "name": "x"}')
     text = json.dumps({"cniVersion": "1.0.0", "name": "n", "type": "ovs", "configuration_path": str(flat)})
-    found = configurations.problems(text)
+    found = problems(text)
     assert [(problem.path, problem.line, problem.severity) for problem in found] == [
         (str(flat), 2, "error"),
         (str(flat), 2, "error"),
@@ -210,14 +219,14 @@ def test_one_that_is_elsewhere_may_have_what_is_missing(tmp_path: Path) -> None:
     text = json.dumps(
         {"cniVersion": "1.0.0", "name": "n", "type": "ovs", "configuration_path": "/no/flat.conf", "mtu": 5}
     )
-    assert [problem.severity for problem in configurations.problems(text)] == ["warning", "error"]
+    assert [problem.severity for problem in problems(text)] == ["warning", "error"]
 
 
 def test_one_that_others_can_write_to_is_an_error(tmp_path: Path) -> None:
     flat = tmp_path / "flat.conf"
     flat.write_text('{"bridge": "b"}')
     flat.chmod(0o666)
-    [problem] = configurations.problems(json.dumps({**RIGHT, "configuration_path": str(flat)}))
+    [problem] = problems(json.dumps({**RIGHT, "configuration_path": str(flat)}))
     assert "others than root can write" in problem.message and "chmod" in problem.remedy
 
 
@@ -226,7 +235,7 @@ def test_a_flat_file_is_known_by_its_folder_or_because_it_names_no_network(tmp_p
     for name, is_flat in (("net.d/ovs.d/ovs.conf", True), ("net.d/ovs.conf", False), ("ovs.conf", True)):
         path = tmp_path / name
         path.write_text('{"mtu": 1400}')
-        assert (configurations.problems(path) == []) is is_flat
+        assert (problems(path) == []) is is_flat
 
 
 # Finding them
@@ -268,7 +277,7 @@ def test_what_cannot_be_read_is_a_problem_of_the_file(tmp_path: Path, kind: str)
         path.write_bytes(b" " * (17 << 20))
     elif kind == "no path":
         path = tmp_path / "x\0.conf"
-    [problem] = configurations.problems(path)
+    [problem] = problems(path)
     assert problem.severity == "error" and problem.path == str(path)
     if kind == "not UTF-8":
         assert (problem.line, problem.column) == (2, 9)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cni_ovs.plugin import flatfile
@@ -114,17 +113,8 @@ class Configuration:
         return self.source.problem(start, mistake.message, mistake.remedy, severity=mistake.severity, end=end)
 
 
-def problems(where: Path | str) -> list[Problem]:
-    """What is wrong in a file (a Path), or in a text, in the order of its lines."""
-    try:
-        text = Source("<text>", where) if isinstance(where, str) else source.read(str(where))
-    except Failure as error:
-        return [source.unreadable(str(where), error)]
-    return problems_of(text)
-
-
 def problems_of(text: Source) -> list[Problem]:
-    """The same of a text that has been read."""
+    """What is wrong in a text, in the order of its lines."""
     return examined(text)[1]
 
 
