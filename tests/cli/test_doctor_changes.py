@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import resource
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.support.doctor import Doctor
 from tests.support.namespace import Namespace
 from tests.support.openvswitch import Row
 from tests.support.plugin import Json
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.one_target
 
@@ -40,28 +43,43 @@ def attached(doctor: Doctor, *words: str) -> Namespace:
 def test_an_address_that_was_removed_comes_back_with_its_routes(doctor: Doctor, removed: list[str]) -> None:
     attached(doctor, "--ip", "10.1.0.9/24")
     sandbox = attached(doctor, "--ip", "10.1.0.2/24", "--ip", "fd01::2/64", "--gateway", "10.1.0.1")
-    addresses, routes = sandbox.address_texts("eth1"), sandbox.routes()
+    addresses, all_routes = sandbox.address_texts("eth1"), sandbox.routes()
     doctor.is_silent()
     sandbox.ip("address", *removed, "dev", "eth1")
     for words in ((), (sandbox.name,)):
         found = doctor.examines(*words)
         findings = [finding for finding in found["findings"] if finding["level"] != "note"]
         assert {finding["problem"] for finding in findings} == {"address_gone"} and found["exit_code"] == 4
-        assert findings[0]["message"] == f"eth1 in {sandbox.name} does not have address 10.1.0.2/24 any more"
+        assert f"eth1 in {sandbox.name} does not have address 10.1.0.2/24 any more" in findings[0]["message"]
     doctor.type_in(findings[0])
     assert sandbox.address_texts("eth1") == addresses
-    assert sandbox.routes() == routes
+    assert sandbox.routes() == all_routes
     doctor.is_silent()
 
 
-def test_an_address_that_was_added_stays_when_another_comes_back(doctor: Doctor) -> None:
+def test_who_has_another_address_instead_may_mean_it_and_keeps_it_when_the_first_one_comes_back(doctor: Doctor) -> None:
     sandbox = attached(doctor, "--ip", "10.1.0.2/24")
     sandbox.ip("address", "add", "10.1.0.77/24", "dev", "eth1")
     doctor.is_silent()
     sandbox.ip("address", "del", "10.1.0.2/24", "dev", "eth1")
     sandbox.ip("address", "replace", "10.1.0.77/24", "dev", "eth1")
-    doctor.type_in(doctor.finds("address_gone", code=4))
+    doctor.type_in(doctor.finds("attachment_changed", code=3))
     assert sandbox.address_texts("eth1") == {"10.1.0.2/24", "10.1.0.77/24"}
+    doctor.is_silent()
+
+
+def test_addresses_are_not_missed_that_were_another_containers_when_ovs_vswitchd_took_the_device(
+    private_doctor: Doctor,
+) -> None:
+    """What was taken away on purpose does not come back with the device."""
+    sandbox = attached(private_doctor, "--ip", "10.1.0.2/24", "--ip", "10.1.0.100/24", "--type", "internal")
+    sandbox.ip("address", "del", "10.1.0.100/24", "dev", "eth1")
+    attached(private_doctor, "--ip", "10.1.0.100/24")
+    private_doctor.node.openvswitch.ovs_vswitchd.stop()
+    private_doctor.node.openvswitch.start_ovs_vswitchd()
+    private_doctor.cli.run("reattach", "--all")
+    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+    assert "fault" not in {finding["level"] for finding in private_doctor.examines()["findings"]}
 
 
 @pytest.mark.parametrize("change", ["VLAN", "MAC", "route", "bridge", "type of port"])
@@ -77,6 +95,7 @@ def test_what_was_changed_is_found_and_made_as_it_was(doctor: Doctor, change: st
     else:
         sandbox = attached(doctor, "--vlan", "5", "--ip", "10.1.0.2/24")
     doctor.is_silent()
+    all_routes = sandbox.routes()
     mac, name, vsctl = sandbox.link("eth1").mac, port(doctor, sandbox)["name"], node.openvswitch.vsctl
     if change == "VLAN":
         vsctl("set", "port", name, "tag=6")
@@ -89,10 +108,7 @@ def test_what_was_changed_is_found_and_made_as_it_was(doctor: Doctor, change: st
         expected = "route to 192.168.7.0/24 is missing in table 254"
     elif change == "bridge":
         node.openvswitch.add_bridge("elsewhere")
-        ids = [
-            f"external_ids:{key}={json.dumps(value)}" for key, value in port(doctor, sandbox)["external_ids"].items()
-        ]
-        vsctl("del-port", name, "--", "add-port", "elsewhere", name, "tag=5", "--", "set", "port", name, *ids)
+        _move(doctor, sandbox, "elsewhere", "tag=5")
         expected = f"bridge of port '{name}' differs: expected {node.bridge}, found elsewhere"
     else:
         vsctl("set", "port", name, "vlan_mode=native-untagged")
@@ -102,6 +118,7 @@ def test_what_was_changed_is_found_and_made_as_it_was(doctor: Doctor, change: st
     assert finding["command"] == f"cni-ovs reattach {sandbox.name} eth1 --force"
     doctor.type_in(finding)
     assert sandbox.link("eth1").mac == mac
+    assert sandbox.routes() == all_routes
     assert vsctl("port-to-br", name) == node.bridge
     node.openvswitch.delete_bridge("elsewhere")
     doctor.is_silent()
@@ -171,6 +188,106 @@ def test_how_a_runtime_has_made_it_is_known_from_libcnis_cache(doctor: Doctor, m
     doctor.finds("attachment_changed", code=3)
 
 
+def test_a_port_whose_first_bridge_is_gone_stays_where_it_is(doctor: Doctor) -> None:
+    node = doctor.node
+    first, sandbox = node.add_bridge(), node.sandbox()
+    doctor.cli.run("attach", sandbox.name, "eth1", first, "--ip", "10.1.0.2/24")
+    _move(doctor, sandbox, node.bridge)
+    node.openvswitch.delete_bridge(first)
+    said = doctor.cli.fails("reattach", sandbox.name, "--force")
+    assert f"was made on bridge '{first}', which is not there" in said
+    assert node.openvswitch.vsctl("port-to-br", port(doctor, sandbox)["name"]) == node.bridge
+    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+
+
+def test_a_mirror_has_the_new_port(doctor: Doctor) -> None:
+    node = doctor.node
+    one, other = attached(doctor), attached(doctor)
+    columns = ("select_src_port", "select_dst_port", "output_port")
+    ports = [port(doctor, one)["name"], port(doctor, one)["name"], port(doctor, other)["name"]]
+    gets = [word for name in set(ports) for word in (f"--id=@{name}", "get", "port", name, "--")]
+    create = ["--id=@m", "create", "mirror", "name=m", *(f"{c}=@{p}" for c, p in zip(columns, ports, strict=True))]
+    node.openvswitch.vsctl(*gets, *create, "--", "set", "bridge", node.bridge, "mirrors=@m")
+    for sandbox in (one, other):
+        doctor.cli.run("reattach", sandbox.name, "--force")
+    [mirror] = node.openvswitch.rows("Mirror")
+    expected = [port(doctor, sandbox)["_uuid"] for sandbox in (one, one, other)]
+    assert [mirror[column] for column in columns] == expected
+
+
+def test_a_default_route_that_another_interface_has_by_now_stays_there(doctor: Doctor) -> None:
+    sandbox = attached(doctor, "--ip", "10.1.0.2/24", "--ip", "fd01::2/64", "--gateway", "10.1.0.1")
+    doctor.cli.run("attach", sandbox.name, "eth2", doctor.node.bridge, "--ip", "10.2.0.2/24")
+    sandbox.ip("route", "del", "default")
+    sandbox.ip("route", "add", "default", "via", "10.2.0.1", "dev", "eth2", "metric", "100")
+    doctor.is_silent()
+    sandbox.ip("address", "del", "fd01::2/64", "dev", "eth1")
+    doctor.type_in(doctor.finds("address_gone", code=4))
+    assert sandbox.route("0.0.0.0/0").device == "eth2"
+    doctor.is_silent()
+
+
+def test_a_bridge_in_the_container_takes_address_and_mac_to_itself(doctor: Doctor) -> None:
+    sandbox = attached(doctor, "--ip", "10.1.0.2/24", "--vlan", "5")
+    sandbox.ip("link", "add", "br0", "type", "bridge")
+    sandbox.ip("address", "flush", "dev", "eth1")
+    sandbox.ip("link", "set", "eth1", "address", MAC)
+    sandbox.ip("link", "set", "eth1", "master", "br0")
+    doctor.is_silent()
+    doctor.node.openvswitch.vsctl("set", "port", port(doctor, sandbox)["name"], "tag=6")
+    doctor.finds("attachment_changed", code=3)
+
+
+def test_what_a_flat_file_added_is_recorded_and_what_it_says_later_does_not_matter(doctor: Doctor) -> None:
+    node = doctor.node
+    flat, path, sandbox = node.folder / "flat.conf", node.folder / "net.conf", node.sandbox()
+    flat.write_text(json.dumps({"bridge": node.bridge, "vlan": 5, "log_file": str(node.folder / "log")}))
+    path.write_text(json.dumps(node.config(cniVersion="1.0.0", bridge=None, configuration_path=str(flat))))
+    doctor.cli.run("attach", sandbox.name, "eth1", "--from", str(path))
+    flat.write_text(json.dumps({"bridge": node.bridge, "vlan": 6, "log_file": str(node.folder / "other")}))
+    doctor.is_silent()
+    assert _result(doctor, "changes") == "ok"
+    doctor.cli.run("reattach", sandbox.name, "--force")
+    assert port(doctor, sandbox)["tag"] == 5
+    assert not (node.folder / "other").exists()
+
+
+def test_hostile_and_damaged_records_are_passed_over(doctor: Doctor) -> None:
+    node = doctor.node
+    flat, log = node.folder / "flat.conf", node.folder / "log"
+    flat.write_text(json.dumps({"log_file": str(log), "bridge": node.bridge}))
+    records: list[Json] = [
+        {"config": {"configuration_path": str(flat), "vlna": 1}, "ips": [], "routes": []},
+        {"config": {"bridge": node.bridge}, "ips": None, "routes": None},
+        {"config": {"bridge": node.bridge}, "ips": [{"Address": "10.1.0.2/24"}], "routes": [{"DST": "0.0.0.0/0"}]},
+        {"config": {"bridge": [1]}, "ips": [], "routes": [], "mirrors": {"a": [1]}},
+    ]
+    for record in records:
+        where = [["name", "==", port(doctor, attached(doctor, "--vlan", "5"))["name"]]]
+        text = ["map", [["cniOvsAttach", json.dumps(record)]]]
+        delete = {"op": "mutate", "table": "Port", "where": where}
+        node.openvswitch.transact(
+            {**delete, "mutations": [["external_ids", "delete", ["set", ["cniOvsAttach"]]]]},
+            {**delete, "mutations": [["external_ids", "insert", text]]},
+        )
+    last = attached(doctor, "--vlan", "5")
+    node.openvswitch.vsctl("set", "port", port(doctor, last)["name"], "tag=6")
+    found = doctor.examines()["findings"]
+    assert last.name in " ".join(finding["message"] for finding in found)
+    assert not log.exists()
+
+
+def test_many_attachments_do_not_take_many_file_descriptors(doctor: Doctor) -> None:
+    for number in range(20):
+        attached(doctor, "--ip", f"10.1.0.{number + 1}/24")
+    before, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, limit))
+    try:
+        assert _result(doctor, "changes") == "ok"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, limit))
+
+
 def test_a_program_that_renames_its_interface_changes_nothing(doctor: Doctor) -> None:
     sandbox = attached(doctor, "--ip", "10.1.0.2/24")
     sandbox.ip("link", "set", "eth1", "down")
@@ -185,6 +302,23 @@ def test_a_smaller_mtu_of_the_end_on_the_host_is_found(doctor: Doctor) -> None:
     finding = doctor.finds("mtu_of_ends", code=3)
     assert "has MTU 1500" in finding["message"] and "1400" in finding["message"]
     doctor.type_in(finding)
+    doctor.is_silent()
+
+
+def test_a_smaller_mtu_of_the_end_on_the_host_that_open_vswitch_keeps_to_is_found(doctor: Doctor) -> None:
+    sandbox = attached(doctor, "--ip", "10.1.0.2/24")
+    name = port(doctor, sandbox)["name"]
+    doctor.node.openvswitch.vsctl("set", "interface", name, "mtu_request=1400")
+    wait_for("Open vSwitch has set it", lambda: doctor.node.host.link(name).mtu == 1400)
+    doctor.type_in(doctor.finds("mtu_requested", code=3))
+    wait_for("Open vSwitch has set it", lambda: doctor.node.host.link(name).mtu == 1500)
+    doctor.is_silent()
+
+
+def test_a_larger_mtu_in_the_container_has_one_remedy(doctor: Doctor) -> None:
+    sandbox = attached(doctor, "--ip", "10.1.0.2/24")
+    sandbox.ip("link", "set", "eth1", "mtu", "9000")
+    doctor.type_in(doctor.finds("mtu_too_large", code=3))
     doctor.is_silent()
 
 
@@ -219,8 +353,62 @@ def test_what_two_containers_have_is_found_in_one_vlan_of_one_bridge(
 
 def test_the_interfaces_of_a_bond_may_have_one_mac(doctor: Doctor) -> None:
     sandbox = attached(doctor, "--mac", MAC)
-    doctor.cli.run("attach", sandbox.name, "eth2", doctor.node.bridge, "--mac", MAC)
+    process = sandbox.start("sleep", "60")
+    wait_for("it is in there", partial(_is_in, sandbox, process.pid))
+    doctor.cli.run("attach", str(process.pid), "eth2", doctor.node.bridge, "--mac", MAC)
     doctor.is_silent()
+
+
+@pytest.mark.parametrize("address", ["10.9.9.9/32", "fd09::9/128", "169.254.1.1/16", "fe80::1/64"])
+def test_addresses_that_each_may_have_are_no_fault(doctor: Doctor, address: str) -> None:
+    for sandbox in (attached(doctor), attached(doctor)):
+        sandbox.ip("address", "add", address, "dev", "eth1", *(["nodad"] if ":" in address else []))
+    doctor.is_silent()
+
+
+@pytest.mark.parametrize("case", ["trunk", "OVN", "controller"])
+def test_what_no_container_sends_to_all_of_its_vlan_is_no_fault(doctor: Doctor, case: str) -> None:
+    node = doctor.node
+    words = [["--mac", MAC, "--ip", "10.1.0.2/24", *(["--trunk", vlan] if case == "trunk" else [])] for vlan in "78"]
+    sandboxes = [attached(doctor, *each) for each in words]
+    if case == "OVN":
+        for sandbox in sandboxes:
+            node.openvswitch.vsctl("set", "interface", port(doctor, sandbox)["name"], "external_ids:iface-id=x")
+    if case == "controller":
+        node.openvswitch.vsctl("set-controller", node.bridge, "ptcp:0:127.0.0.1")
+    assert "fault" not in {finding["level"] for finding in doctor.examines()["findings"]}
+
+
+def test_who_has_the_number_of_a_container_that_ended_is_not_it(doctor: Doctor) -> None:
+    node, rows, processes = doctor.node, [], []
+    for address in ("10.1.0.2/24", "10.1.0.3/24"):
+        sandbox = node.sandbox()
+        process = sandbox.start("sleep", "60")
+        wait_for("it is in there", partial(_is_in, sandbox, process.pid))
+        doctor.cli.run("attach", str(process.pid), "eth1", node.bridge, "--ip", address)
+        rows.append(
+            next(row for row in node.ports() if row["external_ids"]["contNetns"] == f"/proc/{process.pid}/ns/net")
+        )
+        processes.append(process)
+    processes[0].kill()
+    processes[0].wait()
+    ids = {**rows[0]["external_ids"], "contNetns": rows[1]["external_ids"]["contNetns"]}
+    where = [["name", "==", rows[0]["name"]]]
+    row = {"external_ids": ["map", [list(pair) for pair in ids.items()]]}
+    node.openvswitch.transact({"op": "update", "table": "Port", "where": where, "row": row})
+    doctor.is_silent()
+
+
+def _is_in(sandbox: Namespace, process: int) -> bool:
+    return process in sandbox.processes()
+
+
+def _move(doctor: Doctor, sandbox: Namespace, bridge: str, *columns: str) -> None:
+    """Move the port of a container to another bridge, as a person would."""
+    row = port(doctor, sandbox)
+    ids = [f"external_ids:{key}={json.dumps(value)}" for key, value in row["external_ids"].items()]
+    words = ("del-port", row["name"], "--", "add-port", bridge, row["name"], *columns)
+    doctor.node.openvswitch.vsctl(*words, "--", "set", "port", row["name"], *ids)
 
 
 def _result(doctor: Doctor, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from cni_ovs.plugin import attachment as attachments
@@ -93,9 +94,19 @@ class Attached:
         return not is_driven and self.interface is not None and self.interface.type not in VHOST_USER
 
     @property
+    def is_enslaved(self) -> bool:
+        """Whether the interface belongs to a bond, bridge or VRF in the container."""
+        return self.link is not None and self.link.master != 0
+
+    @property
     def is_userspace(self) -> bool:
         """Whether its bridge has the userspace datapath."""
         return self.bridge.datapath_type == USERSPACE
+
+
+def is_link_local(address: Address) -> bool:
+    """Whether an address is one that each link may have (RFC 3927, RFC 4291)."""
+    return ip_address(address.packed).is_link_local
 
 
 def look(bridge: Bridge, port: Port, host_links: dict[str, Link], host_ends: dict[int, int]) -> Attached:
@@ -110,7 +121,7 @@ def look(bridge: Bridge, port: Port, host_links: dict[str, Link], host_ends: dic
     unseen = Attached(bridge, port, False, False, None)
     if "\0" in netns or not netns.startswith("/"):
         return unseen
-    if is_gone(netns):
+    if is_gone(netns) or recorded.is_process_gone(port.external_ids):  # another one may have its number
         return Attached(bridge, port, True, False, None)
     if not tells_attachment(port.external_ids):
         return unseen

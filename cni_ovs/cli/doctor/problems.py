@@ -21,7 +21,7 @@ _LONGEST_COMMAND = 1000
 _LONGEST_TOLD = 4096  # of a value for programs: a path
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # What several words, or none, stand for in the documentation. The … is for --db.
-_WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "db": "", "numbers": "VLANS", "version": ""}
+_WORDS = {"vsctl": "ovs-vsctl …", "datapath": "", "chain": "", "db": "", "numbers": "VLANS", "version": ""}
 
 _WORDING = ("error", "reason")  # values that are texts of other programs
 

@@ -10,37 +10,39 @@ from collections.abc import Iterator
 from typing import Any
 
 from cni_ovs.plugin import check, protocol
+from cni_ovs.plugin.config import NetworkConfig, lookup, usual_flat_file
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CHECK_FAILED, CniError
 from cni_ovs.plugin.inet import parse_cidr
+from cni_ovs.plugin.netns import SHORTAGE
 from cni_ovs.plugin.protocol import Invocation
 
 from ... import recorded
 from ...attaching import values_of, variables_of
 from ...recorded import Record
-from ..attached import Attached
+from ..attached import Attached, is_link_local
 from ..examination import Check
 from ..machine import Machine
-from ..problems import FAULT, WARNING, Finding, Problem, Skip
+from ..problems import FAULT, WARNING, Finding, Problem, Skip, Value
 from .attachments import device_problem, refusal
 
 _SECONDS = 2.0  # for one attachment
-_NOT_TAKEN = ("log_file", "log_level")
 
 _REATTACH = "cni-ovs reattach {target} {ifname} --force {db}"
 ADDRESS_GONE = Problem(
     "address_gone",
     FAULT,
-    "{device} in {container} does not have address {address} any more",
+    "{device} in {container} does not have address {address} any more, nor another one of that kind",
     "somebody, or a program in the container, has removed it; routes may have gone with it",
-    command=_REATTACH,
+    "give it back, or attach it anew as it was made{chain}:",
+    _REATTACH,
 )
 ATTACHMENT_CHANGED = Problem(
     "attachment_changed",
     WARNING,
     "{ifname} in {container} is not as it was made: {difference}",
     "somebody, or a program in the container, has changed it",
-    "if that is not meant, change it back, or attach it anew as it was:",
+    "if that is not meant, change it back, or attach it anew as it was made{chain}:",
     _REATTACH,
 )
 
@@ -55,51 +57,74 @@ def changes(machine: Machine) -> Iterator[Finding]:
     for one, record in known:
         if machine.is_at_work(one.port.external_ids):
             continue
+        chain = f" (but not {', '.join(record.others)} of its chain)" if record.others else ""
+        values: dict[str, Value] = {"chain": chain, "db": machine.cni_ovs, **one.where}
         gone = _gone(one, record)
         for address in gone:
-            yield ADDRESS_GONE.found(address=address, db=machine.cni_ovs, **one.where)
+            yield ADDRESS_GONE.found(address=address, **values)
         difference = "" if gone else _difference(one, record, machine.address)
         if difference:
-            yield ATTACHMENT_CHANGED.found(difference=difference, db=machine.cni_ovs, **one.where)
+            yield ATTACHMENT_CHANGED.found(difference=difference, **values)
 
 
 def _is_well(one: Attached, machine: Machine) -> bool:
-    """Whether it can be looked at, and no other check has something to say of its interface or port."""
-    is_there = one.is_visible and (one.link is not None or not one.is_device)
-    is_renamed = one.link is not None and one.device != one.ifname
-    return is_there and not is_renamed and device_problem(machine, one) is None and not refusal(one.port)
+    """Whether there is an interface to be looked at, of which no other check has something to say."""
+    if one.link is None or not one.is_device or one.device != one.ifname:  # a program may rename it
+        return False
+    return device_problem(machine, one) is None and not refusal(one.port)
 
 
 def _gone(one: Attached, record: Record) -> list[str]:
-    """The addresses that it was given and does not have."""
-    if one.link is None:
+    """The addresses that it was given and does not have, nor has got others instead."""
+    if one.is_enslaved:
         return []
-    present = {(address.packed, address.prefix) for address in one.addresses}
-    return [ip["address"] for ip in record.ips if parse_cidr(ip["address"])[1:] not in present]
+    left = {len(address.packed) for address in one.addresses if not is_link_local(address)}
+    return [ip["address"] for ip in record.ips if len(parse_cidr(ip["address"])[1]) not in left]
 
 
 def _difference(one: Attached, record: Record, address: str) -> str:
     """What CHECK says; "" if all is well, or CHECK cannot be made.
 
-    What plugins behind ours have changed in the container is theirs: their result does not tell all of it.
+    What plugins behind ours have changed in the container is theirs: their result does not tell all of it. And a bond
+    or bridge in the container takes MAC and addresses to itself.
+
+    Raises:
+        Skip: this machine is short of something.
     """
+    if lookup(record.config, "configuration_path") or usual_flat_file():
+        return ""  # what was taken from there is not known, and it may say something else now
     interface = {"name": one.ifname, "sandbox": one.netns}
     result: dict[str, Any] = {"cniVersion": protocol.LATEST_VERSION, "interfaces": [interface]}
-    if not record.others:
-        interface["mac"] = record.mac
-        result |= {"ips": [{**ip, "interface": 0} for ip in record.ips], "routes": record.routes}
-    config = {key: value for key, value in values_of(record, {}).items() if key.lower() not in _NOT_TAKEN}
-    config |= {"prevResult": result, "socket_file": address}
-    invocation = Invocation(
-        {**variables_of(one.port.external_ids), "CNI_COMMAND": "ADD"}
-    )  # of which any version is right
+    if not one.is_enslaved:
+        result["ips"] = [{**ip, "interface": 0} for ip in record.ips]
+        if not record.others:
+            interface["mac"] = record.mac
+            result["routes"] = record.routes
     try:
-        read = protocol.read(invocation, json.dumps(config).encode())
-        read.macspoofchk = read.ipspoofchk = False  # another check looks at the rules
-        check.verify(invocation, read, Deadline(_SECONDS))
+        invocation, config = _prepared(one, {**values_of(record, {}), "prevResult": result, "socket_file": address})
+        check.verify(invocation, config, Deadline(_SECONDS))
     except (CniError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in SHORTAGE:
+            raise Skip(f"the machine is short of something: {cause.strerror}") from error
         return error.msg if isinstance(error, CniError) and error.code == CHECK_FAILED else ""
     return ""
+
+
+def _prepared(one: Attached, values: dict[str, Any]) -> tuple[Invocation, NetworkConfig]:
+    """What `check.verify` needs. MTU, OpenFlow rules and OVN are left out: others tell of them, or need not do it yet.
+
+    Raises:
+        CniError: ADD would not take such a configuration any more.
+    """
+    silent = {"log_file": None, "log_level": "error"}
+    others = {key: value for key, value in values.items() if key.lower() not in silent}
+    # Not CHECK, which the oldest versions do not have.
+    invocation = Invocation({**variables_of(one.port.external_ids), "CNI_COMMAND": "ADD"})
+    config = protocol.read(invocation, json.dumps({**others, **silent}).encode())
+    config.mtu = config.ovn_port = None
+    config.macspoofchk = config.ipspoofchk = False
+    return invocation, config
 
 
 CHECKS = (

@@ -30,7 +30,7 @@ ADDRESS_DUPLICATE = Problem(
     FAULT,
     "address {address} of {ifname} in {container} is not used: another node has it",
     "two nodes give out the same range, or somebody has set the address by hand",
-    "give one of both another address, and each node a range of its own",
+    "give one of them another address, and each node a range of its own",
 )
 ADDRESS_TENTATIVE = Problem(
     "address_tentative",

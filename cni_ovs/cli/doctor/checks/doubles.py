@@ -6,27 +6,27 @@ from collections.abc import Iterator
 
 from cni_ovs.plugin.inet import format_ip, format_mac
 from cni_ovs.plugin.netlink import IFA_DADFAILED
+from cni_ovs.plugin.ovn import PORT_ID
 
-from ..attached import Attached
+from .. import paths
+from ..attached import Attached, is_link_local
 from ..examination import Check
-from ..machine import Machine
+from ..machine import Machine, identity_of
 from ..problems import FAULT, Finding, Problem, Skip
-
-_LINK_LOCAL = bytes((0xFE, 0x80))
 
 MAC_TWICE = Problem(
     "mac_twice",
     FAULT,
     "{device} in {container} and {other_device} in {other} have the same MAC, {value}, on {bridge}",
-    "it was given to both, or one container is a copy of the other; packets for one go to the other",
-    "give one of both another, or restart its pod",
+    "both were given it, or a program in one of them has set it; packets for one go to the other",
+    "give one of them another MAC",
 )
 ADDRESS_TWICE = Problem(
     "address_twice",
     FAULT,
     "{device} in {container} and {other_device} in {other} have the same address, {value}, on {bridge}",
     "somebody has set one by hand, or two networks with the same range are on one VLAN",
-    "give one of both another, or its network a range or a VLAN of its own",
+    "give one of them another address, or one of the networks a range or a VLAN of its own",
 )
 
 
@@ -37,30 +37,42 @@ def doubles(machine: Machine) -> Iterator[Finding]:
     ours = {one.port.uuid for one in machine.attached}
     seen: dict[tuple[str, int, str], Attached] = {}
     for one in machine.everything_attached:
-        if one.link is None or machine.is_at_work(one.port.external_ids):
+        if not _is_switched(one) or machine.is_at_work(one.port.external_ids):
             continue
         for problem, value in _values(one, is_told=machine.target is not None):
-            # What a container sends without a tag is in the VLAN of `tag`; on a trunk it is in none.
             first = seen.setdefault((one.bridge.name, one.port.tag or 0, value), one)
             if first is one or not ours & {one.port.uuid, first.port.uuid}:
                 continue
-            if first.netns != one.netns:  # the interfaces of a bond have one MAC
+            if identity_of(first.netns) != identity_of(one.netns):  # the interfaces of a bond have one MAC
                 others = {"other_device": first.where["device"], "other": first.container}
                 yield problem.found(value=value, **others, **one.where)
 
 
+def _is_switched(one: Attached) -> bool:
+    """Whether all on its bridge and VLAN get what it sends to all, without a tag: that is what the kernel sends.
+
+    It is not so if OVN or another controller decides, nor on a trunk that does not carry packets without tags.
+    """
+    if one.link is None or not one.is_device or one.bridge.controllers:
+        return False
+    carried = paths.carried(one.port)
+    is_ovns = one.interface is not None and PORT_ID in one.interface.external_ids
+    return not is_ovns and (carried is None or (one.port.tag or 0) in carried)
+
+
 def _values(one: Attached, *, is_told: bool) -> Iterator[tuple[Problem, str]]:
-    """What only one may have; the kernel makes link-local addresses of the MAC.
+    """What only one may have: not link-local addresses, nor those that stand alone, as of a service that several serve.
 
     Args:
         one: whose.
         is_told: whether another check tells that the kernel has found an address to be another's.
     """
     assert one.link is not None
-    yield MAC_TWICE, format_mac(one.link.mac)
+    if one.link.mac:
+        yield MAC_TWICE, format_mac(one.link.mac)
     for address in one.addresses:
-        is_link_local = len(address.packed) == 16 and address.packed[:2] == _LINK_LOCAL
-        if not is_link_local and not (is_told and address.flags & IFA_DADFAILED):
+        stands_alone = address.prefix == len(address.packed) * 8
+        if not (is_link_local(address) or stands_alone or (is_told and address.flags & IFA_DADFAILED)):
             yield ADDRESS_TWICE, format_ip(address.packed)
 
 

@@ -72,9 +72,16 @@ MTU_USERSPACE = Problem(
 MTU_OF_ENDS = Problem(
     "mtu_of_ends",
     WARNING,
-    "{device} in {container} has MTU {size}, but {port}, its other end, {other}: larger packets are lost",
-    "somebody has changed one of both",
+    "{device} in {container} has MTU {size}, but its other end, {port}, has {other}: larger packets are lost",
+    "somebody has changed one of the two",
     command="ip link set {port} mtu {size}",
+)
+MTU_REQUESTED = Problem(
+    "mtu_requested",
+    WARNING,
+    "{device} in {container} has MTU {size}, but its other end, {port}, has {other}: larger packets are lost",
+    "somebody has set `mtu_request` of the interface in Open vSwitch, which keeps to it",
+    command="{vsctl} set interface {port} mtu_request={size}",
 )
 VLAN_NOT_CARRIED = Problem(
     "vlan_not_carried",
@@ -120,8 +127,10 @@ def mtu(machine: Machine) -> Iterator[Finding]:
             continue
         size, way = attached.link.mtu, largest[attached.bridge.name]
         host = None if attached.is_made_by_open_vswitch else machine.host_links.get(attached.port.name)
-        if host is not None and host.kind == "veth" and host.mtu < size:
-            yield MTU_OF_ENDS.found(size=size, other=host.mtu, **attached.where)
+        if host is not None and host.kind == "veth" and host.mtu < min(size, way[0] if way else size):
+            is_requested = attached.interface is not None and attached.interface.mtu_request is not None
+            problem = MTU_REQUESTED if is_requested else MTU_OF_ENDS
+            yield problem.found(size=size, other=host.mtu, vsctl=machine.vsctl, **attached.where)
         if attached.is_userspace and attached.is_made_by_open_vswitch and size > _USERSPACE_MTU:
             yield MTU_USERSPACE.found(size=size, largest=_USERSPACE_MTU, **attached.where)
         elif way is not None and size > way[0]:
@@ -216,7 +225,11 @@ CHECKS = (
         may_pass=True,
     ),
     Check(
-        "mtu", "MTU of containers and of their way out", mtu, (MTU_OF_ENDS, MTU_TOO_LARGE, MTU_USERSPACE), may_pass=True
+        "mtu",
+        "MTU of containers and of their way out",
+        mtu,
+        (MTU_OF_ENDS, MTU_REQUESTED, MTU_TOO_LARGE, MTU_USERSPACE),
+        may_pass=True,
     ),
     Check("vlans", "VLANs that uplinks have to carry", vlans, (VLAN_NOT_CARRIED, VLAN_OF_ACCESS_UPLINK)),
 )
