@@ -142,6 +142,21 @@ def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
             raise Failure("nobody knows what it was made with", _REMEDY)
         return attaching.reattach(belonging.external_ids, record, socket_file, None, loss.netns), record
     bridge, port = belonging.hangs
+    record = _wanted(loss, bridge, port)
+    _refuse_missing(lookup(record.config, "bridge"), belonging, bridge.name, socket_file)
+    if not record.ips and lookup(record.config, "ipam"):
+        what = f"nobody knows which addresses {belonging.ifname} had: the device is gone, and no record has them"
+        raise Failure(what, "restart the container, so that its runtime attaches it anew")
+    record = replace(record, mirrors=mirrored.of(socket_file, port.uuid))
+    return attaching.reattach(port.external_ids, record, socket_file, port, loss.netns), record
+
+
+def _wanted(loss: Loss, bridge: Bridge, port: Port) -> Record:
+    """With what a port is attached anew.
+
+    Raises:
+        Failure: as `reattach`.
+    """
     record = recorded.known(port.external_ids) or _by_rows(bridge, port, loss.remains)
     is_alive = not loss.reason  # so it is wanted as it was made
     if not is_alive or not lookup(record.config, "bridge"):
@@ -149,22 +164,14 @@ def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
     host = kernel.link(port.name)
     if host is not None and host.kind == "veth" and host.mac:
         record = replace(record, host_mac=host.mac)
-    _refuse_missing(lookup(record.config, "bridge"), belonging, bridge.name, socket_file)
-    record = replace(record, mirrors=mirrored.of(socket_file, port.uuid))
-    if loss.remains is not None:
-        had = _had(loss.remains, belonging.netns)
-        if is_alive:
-            record = _united(record, had, kernel.routes(belonging.netns))
-        elif had.ips:
-            record = replace(record, mac=had.mac, ips=had.ips, routes=had.routes)
-        else:
-            record = replace(record, mac=had.mac)
-    elif DEVICE in port.external_ids:
-        record = replace(record, mac="")  # the VF has it
-    if not record.ips and lookup(record.config, "ipam"):
-        what = f"nobody knows which addresses {belonging.ifname} had: the device is gone, and no record has them"
-        raise Failure(what, "restart the container, so that its runtime attaches it anew")
-    return attaching.reattach(port.external_ids, record, socket_file, port, loss.netns), record
+    if loss.remains is None:
+        return replace(record, mac="") if DEVICE in port.external_ids else record  # the VF has its MAC
+    had = _had(loss.remains, loss.belonging.netns)
+    if is_alive:
+        return _united(record, had, kernel.routes(loss.belonging.netns))
+    if had.ips:
+        record = replace(record, ips=had.ips, routes=had.routes)
+    return replace(record, mac=had.mac)
 
 
 def _by_rows(bridge: Bridge, port: Port, remains: Link | None) -> Record:

@@ -15,6 +15,7 @@ from typing import Any
 from cni_ovs.plugin.attachment import BY_HAND, RECORDED_IDS, name_of
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.jsontext import shown
+from cni_ovs.plugin.ovn import PORT_ID
 from cni_ovs.plugin.result import parse
 
 from . import kernel
@@ -189,6 +190,8 @@ def from_rows(bridge: Bridge, port: Port) -> Record:
         "ofport_request": interface.ofport_request if interface else None,
         "external_ids": {key: value for key, value in port.external_ids.items() if key not in not_ours},
     }
+    if interface is not None and PORT_ID in interface.external_ids:
+        config["args"] = {"cni": {"ovnPort": interface.external_ids[PORT_ID]}}
     return Record({key: value for key, value in config.items() if value is not None})
 
 

@@ -309,6 +309,12 @@ def test_a_namespace_that_another_process_has_by_the_number_of_a_dead_one_gets_n
     node.assert_nothing_left()
 
 
+def test_a_logical_port_of_ovn_that_nobody_has_recorded_is_kept(cli: Cli, node: Node) -> None:
+    pod = node.attached(args={"cni": {"ovnPort": "storage"}})
+    cli.run("reattach", pod.sandbox.name, "--force")
+    assert node.interface(pod)["external_ids"]["iface-id"] == "storage"
+
+
 @pytest.mark.parametrize("keys", [{"macspoofchk": True}, {"bandwidth": {"ingressRate": 10**7, "ingressBurst": 10**6}}])
 def test_what_was_protected_or_limited_is_not_attached_anew_without_that(
     cli: Cli, node: Node, keys: dict[str, Any]
