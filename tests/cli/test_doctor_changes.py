@@ -290,9 +290,7 @@ def test_many_attachments_do_not_take_many_file_descriptors(doctor: Doctor) -> N
 
 def test_a_program_that_renames_its_interface_changes_nothing(doctor: Doctor) -> None:
     sandbox = attached(doctor, "--ip", "10.1.0.2/24")
-    sandbox.ip("link", "set", "eth1", "down")
-    sandbox.ip("link", "set", "eth1", "name", "lan0")
-    sandbox.ip("link", "set", "lan0", "up")
+    sandbox.rename("eth1", "lan0")
     doctor.is_silent()
 
 

@@ -75,7 +75,7 @@ def test_the_tree_tells_the_same_in_words(world: World) -> None:
     text = world.cli.run("show").stdout
     assert "\x1b" not in text, "colours in a pipe"
     for expected in (
-        rf"{world.inner}  bridge, datapath netdev",
+        rf"{world.inner}  bridge, datapath {world.node.openvswitch.datapath_type}",
         rf"{world.uplink}  uplink, all VLANs, OpenFlow \d+, 10 Gbit/s, MAC \S+, MTU 1400, up",
         rf"{world.tunnel}  vxlan, all VLANs, OpenFlow \d+, to 192\.0\.2\.7, key 5001",
         rf"{world.patches[0]}  patch, all VLANs, OpenFlow \d+, to {world.outer} \({world.patches[1]}\)",
@@ -137,7 +137,7 @@ def test_pictures_show_what_hangs_where(world: World, tmp_path: Path) -> None:
 
 def test_a_container_that_is_gone_or_whose_interface_has_another_name_is_told(world: World) -> None:
     world.node.vanish(world.web)
-    world.router.sandbox.ip("link", "set", "eth1", "name", "other0")
+    world.router.sandbox.rename("eth1", "other0")
     assert re.search(r"eth1\n.*is called other0 there, \d.*MTU 1500, up\n", world.cli.run("show").stdout)
     assert "its namespace is gone" in world.cli.run("show").stdout
     ports = world.ports()
@@ -155,7 +155,7 @@ def test_an_interface_of_the_same_name_that_is_not_the_ports_is_not_shown_as_its
     stranger = world.node.sandbox()
     for sandbox in (stranger, world.router.sandbox):
         if sandbox is not stranger:
-            sandbox.ip("link", "set", "eth1", "name", "other0")
+            sandbox.rename("eth1", "other0")
         sandbox.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1p")
         sandbox.ip("address", "add", "203.0.113.9/24", "dev", "eth1")
     name = world.name(world.web)

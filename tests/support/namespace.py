@@ -120,6 +120,12 @@ class Namespace:
         """Runs a program here to its end; see `processes.run`."""
         return run(self.command(*argv), stdin=stdin, env=env, timeout=timeout, check=check)
 
+    def rename(self, device: str, name: str) -> None:
+        """Give an interface another name; before Linux 6.2 the kernel does that only while it is down."""
+        self.ip("link", "set", device, "down")
+        self.ip("link", "set", device, "name", name)
+        self.ip("link", "set", name, "up")
+
     def start(self, *argv: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Starts a program here and returns at once. It is ended when the namespace is deleted."""
         options.setdefault("stdin", subprocess.DEVNULL)

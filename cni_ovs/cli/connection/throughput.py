@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -136,13 +137,15 @@ def _wait_until_listening(server: programs.Program, port: int, tick: Tick) -> No
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether somebody listens at a port in the network namespace of a process (proc(5), /proc/net/tcp)."""
+    """Whether a process listens at a port (proc(5), /proc/net/tcp): somebody else may, in the same namespace."""
     wanted = f":{port:04X}"
     for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended
+            open_files = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
             for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[1].endswith(wanted) and fields[3] == _LISTENING:
+                is_meant = fields[1].endswith(wanted) and fields[3] == _LISTENING
+                if is_meant and f"socket:[{fields[9]}]" in open_files:
                     return True
     return False
 
