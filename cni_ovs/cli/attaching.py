@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+from _socket import socket
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -54,7 +55,10 @@ def attach(target: Target, ifname: str, record: Record) -> Attached:
     Raises:
         CniError: as ADD.
     """
-    record = replace(record, config=_filled_up(record.config), process=kernel.process(target.netns))
+    config = _filled_up(record.config)
+    if record.ips:
+        config = {key: value for key, value in config.items() if key.lower() != "ipam"}
+    record = replace(record, config=config, process=kernel.process(target.netns))
     own = {BY_HAND: record.text()}
     if target.runtime not in ("namespace", "process"):
         own[recorded.NAME] = target.name
@@ -72,7 +76,7 @@ def attach(target: Target, ifname: str, record: Record) -> Attached:
 
 
 def _filled_up(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with what a flat file adds to it: what is recorded is all, whatever the file says later.
+    """A configuration with what a flat file adds to it: its values are recorded, whatever it says of them later.
 
     Raises:
         CniError: INVALID_CONFIG, as ADD.
@@ -144,18 +148,13 @@ def reattach(
     whole = replace(record, config={**record.config, "socket_file": socket_file})
     # What is wrong with it is told while the port is there.
     invocation, config, deadline = _prepare("ADD", variables, values_of(whole, own))
-    try:
-        sign = at_work.begin(_sign(name), deadline)
-    except CniError as error:
-        raise Failure("another `cni-ovs reattach` is just attaching it anew", error.details) from error
+    sign = _begin(name, deadline)
     try:
         if port is not None:
             note = detaching.note(name, {**external_ids, recorded.INTERRUPTED: record.text()})
             _remove(port, note, invocation, config, deadline)
         attached = _add({**variables, "CNI_NETNS": netns or variables["CNI_NETNS"]}, whole, own)
-        if record.mirrors:
-            mirrored.give_back(socket_file, attachments.of(invocation, config).identity, record.mirrors)
-        detaching.forget(Vswitch(socket_file, Deadline(_SECONDS)), name)
+        _finish(external_ids, record, socket_file)
     except CniError as error:
         if _is_noted(name, socket_file):
             _add_details(error, "the port is gone; how it was is noted: `cni-ovs reattach` tries again")
@@ -164,6 +163,41 @@ def reattach(
         if sign is not None:
             at_work.end(sign)
     return attached
+
+
+def finish(external_ids: dict[str, str], record: Record, socket_file: str) -> None:
+    """Do what a `reattach` that was killed had still to do when ADD had made the port.
+
+    Args:
+        external_ids: those of the port.
+        record: what was noted.
+        socket_file: where Open vSwitch is.
+
+    Raises:
+        CniError: Open vSwitch does not answer.
+        Failure: somebody else is doing it.
+    """
+    sign = _begin(attachments.name_of(external_ids), Deadline(_SECONDS))
+    try:
+        _finish(external_ids, record, socket_file)
+    finally:
+        if sign is not None:
+            at_work.end(sign)
+
+
+def _finish(external_ids: dict[str, str], record: Record, socket_file: str) -> None:
+    identity = attachments.identity_of(external_ids)
+    if record.mirrors and identity is not None:
+        mirrored.give_back(socket_file, identity, record.mirrors)
+    detaching.forget(Vswitch(socket_file, Deadline(_SECONDS)), attachments.name_of(external_ids))
+
+
+def _begin(name: str, deadline: Deadline) -> socket | None:
+    """Put up the sign of a `reattach`; Failure, if there is one."""
+    try:
+        return at_work.begin(_sign(name), deadline)
+    except CniError as error:
+        raise Failure("another `cni-ovs reattach` is just attaching it anew", error.details) from error
 
 
 def _sign(name: str) -> str:

@@ -27,10 +27,12 @@ class Belonging:
     Attributes:
         external_ids: those of the port, or what is noted.
         hangs: its rows; None if there is a note only.
+        note: what is noted of a port that hangs: that something is not finished.
     """
 
     external_ids: dict[str, str]
     hangs: tuple[Bridge, Port] | None
+    note: dict[str, str] | None = None
 
     @property
     def ifname(self) -> str:
@@ -65,10 +67,14 @@ class Belonging:
 
 def everything(address: str) -> list[Belonging]:
     """All that is ours in the database of this address; errors are those of `database.read`."""
-    found = [Belonging(port.external_ids, (bridge, port)) for bridge, port in database.read(address).attached()]
-    names = {attachments.name_of(one.external_ids) for one in found if tells_attachment(one.external_ids)}
+    # In this order: what is removed in between is seen as a port, as a note, or as both.
+    pairs = list(database.read(address).attached())
     notes = detaching.notes(Vswitch(address, Deadline(_SECONDS)), {"owner": attachments.OWNER})
-    return [*found, *(Belonging(ids, None) for name, ids in sorted(notes.items()) if name not in names)]
+    found = []
+    for bridge, port in pairs:
+        name = attachments.name_of(port.external_ids) if tells_attachment(port.external_ids) else ""
+        found.append(Belonging(port.external_ids, (bridge, port), notes.pop(name, None)))
+    return [*found, *(Belonging(ids, None) for _, ids in sorted(notes.items()))]
 
 
 def of(address: str, text: str, ifname: str | None = None) -> list[Belonging]:

@@ -44,6 +44,7 @@ class Link:
     kind: str | None  # "veth", "tun", "openvswitch", …; None for hardware and lo
     altnames: tuple[str, ...] = ()
     addresses: list[str] = field(default_factory=list)  # as 10.1.0.2/24, with link-local ones
+    master: int | None = None  # the index of the bond, bridge or VRF that it belongs to
     peer: int | None = None  # of a veth, the index of its other end, in whatever namespace that is
 
     @property
@@ -235,6 +236,7 @@ def _link(message: Any, addresses: list[str]) -> Link:
         kind=kind,
         altnames=tuple(value for key, value in (properties["attrs"] if properties else ()) if key == "IFLA_ALT_IFNAME"),
         addresses=addresses,
+        master=message.get_attr("IFLA_MASTER"),
         peer=message.get_attr("IFLA_LINK") if kind == "veth" else None,
     )
 

@@ -94,7 +94,9 @@ class Configuration(_Name):
         return super().shell_complete(ctx, param, incomplete) or FILE.shell_complete(ctx, param, incomplete)
 
 
-FILE = click.Path()  # of which nothing is asked, but the shell completes it
+# Of these nothing is asked, but the shell completes them: who reads them tells what is wrong.
+FILE = click.Path(readable=False)
+FOLDER = click.Path(readable=False, file_okay=False)
 
 
 def _database_of(ctx: click.Context) -> str:
@@ -127,7 +129,7 @@ conf_dirs = click.option(
     "conf_dirs",
     multiple=True,
     default=FOLDERS,
-    type=click.Path(file_okay=False),
+    type=FOLDER,
     show_default=True,
     metavar="FOLDER",
     help="Where the runtime, and Multus, have network configurations; may be given several times.",

@@ -14,10 +14,11 @@ from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from cni_ovs.plugin.attachment import DEVICE, FLOWS, RATE_LIMITER
-from cni_ovs.plugin.config import lookup
+from cni_ovs.plugin.config import DEFAULT_SOCKET, lookup
 from cni_ovs.plugin.devices import MOVED, VHOST_USER
 from cni_ovs.plugin.netlink import RT_TABLE_MAIN
 from cni_ovs.plugin.netns import is_own
+from cni_ovs.plugin.ovn import PORT_ID
 
 from . import attaching, database, kernel, mirrored, recorded, runtimes
 from .attaching import Attached
@@ -142,6 +143,7 @@ def reattach(loss: Loss, socket_file: str) -> tuple[Attached, Record]:
             raise Failure("nobody knows what it was made with", _REMEDY)
         return attaching.reattach(belonging.external_ids, record, socket_file, None, loss.netns), record
     bridge, port = belonging.hangs
+    _refuse_member(loss)
     record = _wanted(loss, bridge, port)
     _refuse_missing(lookup(record.config, "bridge"), belonging, bridge.name, socket_file)
     if not record.ips and lookup(record.config, "ipam"):
@@ -161,6 +163,8 @@ def _wanted(loss: Loss, bridge: Bridge, port: Port) -> Record:
     is_alive = not loss.reason  # so it is wanted as it was made
     if not is_alive or not lookup(record.config, "bridge"):
         record = replace(record, config={**record.config, "bridge": bridge.name})
+    logical_port = port.interface.external_ids.get(PORT_ID) if port.interface else None
+    record = replace(record, config=recorded.with_ovn_port(record.config, logical_port))
     host = kernel.link(port.name)
     if host is not None and host.kind == "veth" and host.mac:
         record = replace(record, host_mac=host.mac)
@@ -186,13 +190,36 @@ def _by_rows(bridge: Bridge, port: Port, remains: Link | None) -> Record:
     return record if remains is None else replace(record, config={**record.config, "mtu": remains.mtu})
 
 
+def finish(belonging: Belonging, socket_file: str) -> None:
+    """Do what an interrupted `reattach` had still to do behind ADD, if there is a note of one.
+
+    Raises:
+        CniError: Open vSwitch does not answer.
+        Failure: another one is just doing it.
+    """
+    record = recorded.interrupted(belonging.note) if belonging.note is not None else None
+    if record is not None and belonging.hangs is not None:
+        attaching.finish(belonging.external_ids, record, socket_file)
+
+
 def _refuse_missing(wanted: Any, belonging: Belonging, present: str, socket_file: str) -> None:
     """Refuse to remove a port that could not be made again, because the bridge it was made on is gone."""
     if wanted == present or not isinstance(wanted, str):
         return
     if database.read(socket_file).bridge(wanted) is None:
         what = f"{belonging.ifname} was made on bridge {wanted!r}, which is not there; now it is on {present!r}"
-        raise Failure(what, f"make that bridge, if it is meant: ovs-vsctl add-br {shlex.quote(wanted)}")
+        vsctl = "ovs-vsctl" if socket_file == DEFAULT_SOCKET else f"ovs-vsctl --db={shlex.quote(socket_file)}"
+        raise Failure(what, f"make that bridge, if it is meant: {vsctl} add-br {shlex.quote(wanted)}")
+
+
+def _refuse_member(loss: Loss) -> None:
+    """Refuse to take an interface that is alive out of what it belongs to, which has its addresses."""
+    if loss.remains is not None and loss.remains.master and not loss.reason:
+        ifname, netns = loss.belonging.ifname, shlex.quote(loss.belonging.netns)
+        raise Failure(
+            f"{ifname} belongs to a bond, bridge or VRF in the container, which would lose it",
+            f"if that is meant, release it first: nsenter --net={netns} ip link set {shlex.quote(ifname)} nomaster",
+        )
 
 
 def _united(record: Record, had: Record, routes: list[Route]) -> Record:
@@ -215,7 +242,7 @@ def _united(record: Record, had: Record, routes: list[Route]) -> Record:
 
 
 def _had(link: Link, netns: str) -> Record:
-    """The MAC, addresses and routes that an interface has; no routes without addresses."""
+    """The MAC, addresses and routes that an interface has."""
     ips = [{"address": address} for address in link.addresses if not address.startswith(_LINK_LOCAL)]
     routes = []
     # Those that lead to the gateways of others come first.
@@ -225,4 +252,4 @@ def _had(link: Link, netns: str) -> Record:
         found: dict[str, Any] = {"dst": route.destination, "table": route.table, "scope": route.scope}
         more = {"gw": route.gateway, "priority": route.priority, "mtu": route.mtu, "onlink": route.onlink or None}
         routes.append(found | {key: value for key, value in more.items() if value is not None})
-    return Record({}, ips, routes if ips else [], link.mac or "")
+    return Record({}, ips, routes, link.mac or "")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from cni_ovs.plugin.attachment import BY_HAND, RECORDED_IDS, name_of
 from cni_ovs.plugin.config import lookup
 from cni_ovs.plugin.jsontext import shown
-from cni_ovs.plugin.ovn import PORT_ID
 from cni_ovs.plugin.result import parse
 
 from . import kernel
@@ -55,8 +55,9 @@ class Record:
     def text(self) -> str:
         """What is written into external_ids."""
         values = {"config": self.config, "ips": self.ips, "routes": self.routes, "mac": self.mac}
-        more = {"cniPath": self.cni_path, "process": self.process, "hostMac": self.host_mac, "mirrors": self.mirrors}
-        return json.dumps({**values, **more}, separators=(",", ":"))
+        more = {"cniPath": self.cni_path, "process": self.process, "hostMac": self.host_mac}
+        rest = {"others": self.others, "mirrors": self.mirrors}
+        return json.dumps({**values, **more, **rest}, separators=(",", ":"))
 
 
 def known_as(external_ids: dict[str, str]) -> str:
@@ -105,8 +106,9 @@ def _recorded(key: str, external_ids: dict[str, str]) -> Record | None:
         mac, cni_path, process, host_mac = (
             str(values.get(key, "")) for key in ("mac", "cniPath", "process", "hostMac")
         )
-        whole = Record(config, given.ips, given.routes, mac, cni_path, process, host_mac=host_mac)
-        return replace(whole, mirrors={key: _texts(uuids) for key, uuids in _object(values.get("mirrors", {})).items()})
+        others, mirrors = tuple(_texts(values.get("others", []))), _object(values.get("mirrors", {}))
+        uuids = {column: [str(UUID(text)) for text in _texts(texts)] for column, texts in mirrors.items()}
+        return Record(config, given.ips, given.routes, mac, cni_path, process, others, host_mac, uuids)
     except (LookupError, ValueError, TypeError, RecursionError):
         return None
 
@@ -130,22 +132,11 @@ def _cached(external_ids: dict[str, str]) -> Record | None:
         asked = _object(cached.get("capabilityArgs") or {})
         able = _object(config.get("capabilities") or {})
         config["runtimeConfig"] = {key: value for key, value in asked.items() if able.get(key)}
-        config = _with_ovn_port(config, dict(map(tuple, cached.get("cniArgs") or ())))
         others = tuple(str(plugin.get("type")) for plugin in plugins[position + 1 :])
         what = given(cached.get("result"), external_ids["contIface"], name_of(external_ids))
         return Record(config, **what, others=others)
     except (OSError, LookupError, ValueError, TypeError, StopIteration, RecursionError):
         return None
-
-
-def _with_ovn_port(config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with the logical port of OVN that CNI_ARGS named: these are not passed on otherwise."""
-    port = arguments.get("OvnPort")
-    args = _object(lookup(config, "args") or {})
-    inner = _object(lookup(args, "cni") or {})
-    if not isinstance(port, str) or lookup(inner, "ovnPort"):
-        return config
-    return added(config, "args", {"cni": {**inner, "ovnPort": port}})
 
 
 def given(result: Any, ifname: str, port: str) -> dict[str, Any]:
@@ -190,9 +181,22 @@ def from_rows(bridge: Bridge, port: Port) -> Record:
         "ofport_request": interface.ofport_request if interface else None,
         "external_ids": {key: value for key, value in port.external_ids.items() if key not in not_ours},
     }
-    if interface is not None and PORT_ID in interface.external_ids:
-        config["args"] = {"cni": {"ovnPort": interface.external_ids[PORT_ID]}}
     return Record({key: value for key, value in config.items() if value is not None})
+
+
+def with_ovn_port(config: dict[str, Any], port: str | None) -> dict[str, Any]:
+    """A configuration with this logical port of OVN, unless it names one: CNI_ARGS, which nobody keeps, may have done.
+
+    Raises:
+        Failure: `args` has not its form.
+    """
+    if port is None:
+        return config
+    args = added(config, "args", {})["args"]
+    inner = added(args, "cni", {})["cni"]
+    if lookup(inner, "ovnPort"):
+        return config
+    return added(config, "args", added(args, "cni", {"ovnPort": port}))
 
 
 def added(config: dict[str, Any], key: str, more: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -154,7 +154,7 @@ def test_of_what_nobody_has_changed_it_says_nothing(doctor: Doctor, keys: Json) 
 
 @pytest.fixture
 def mounts() -> Iterator[PrivateMounts]:
-    made = PrivateMounts("/var/lib")
+    made = PrivateMounts("/var/lib", "/etc")
     yield made
     made.close()
 
@@ -200,6 +200,17 @@ def test_a_port_whose_first_bridge_is_gone_stays_where_it_is(doctor: Doctor) -> 
     assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
 
 
+@pytest.mark.parametrize("function", ["attaching._add", "attaching._finish"])
+def test_what_a_killed_reattach_has_left_is_told_and_finished(doctor: Doctor, function: str) -> None:
+    sandbox = attached(doctor, "--ip", "10.1.0.2/24")
+    doctor.cli.dies_in(function, "reattach", sandbox.name, "--force")
+    finding = doctor.finds("reattach_unfinished", code=3)
+    assert finding["command"] == f"cni-ovs reattach {sandbox.path} eth1"
+    doctor.type_in(finding)
+    assert sandbox.address_texts("eth1") == {"10.1.0.2/24"}
+    doctor.is_silent()
+
+
 def test_a_mirror_has_the_new_port(doctor: Doctor) -> None:
     node = doctor.node
     one, other = attached(doctor), attached(doctor)
@@ -235,6 +246,37 @@ def test_a_bridge_in_the_container_takes_address_and_mac_to_itself(doctor: Docto
     sandbox.ip("link", "set", "eth1", "master", "br0")
     doctor.is_silent()
     doctor.node.openvswitch.vsctl("set", "port", port(doctor, sandbox)["name"], "tag=6")
+    finding = doctor.finds("member_changed", code=3)
+    assert finding["remedy"] == "if that is not meant, change it back"
+    assert "nomaster" in doctor.cli.fails("reattach", sandbox.name, "--force")
+    assert "br0" in sandbox.ip("link", "show", "eth1")
+
+
+@pytest.mark.parametrize("address", ["169.254.7.2/16", "fe80::5/64"])
+def test_a_link_local_address_that_was_given_is_missed_only_if_it_is_gone(doctor: Doctor, address: str) -> None:
+    sandbox = attached(doctor, "--ip", address)
+    doctor.is_silent()
+    sandbox.ip("address", "del", address, "dev", "eth1")
+    doctor.finds("address_gone", code=4)
+
+
+def test_routes_through_link_local_addresses_stay_when_an_address_comes_back(doctor: Doctor) -> None:
+    sandbox = attached(doctor, "--ip", "fd01::2/64", "--gateway", "fe80::1")
+    sandbox.ip("-6", "route", "add", "fd77::/64", "via", "fe80::7", "dev", "eth1")
+    routes = [(route.destination, route.gateways) for route in sandbox.routes()]
+    sandbox.ip("address", "del", "fd01::2/64", "dev", "eth1")
+    doctor.type_in(doctor.finds("address_gone", code=4))
+    assert [(route.destination, route.gateways) for route in sandbox.routes()] == routes
+
+
+def test_a_flat_file_of_the_node_hides_nothing_that_attach_has_recorded(doctor: Doctor, mounts: PrivateMounts) -> None:
+    doctor.among(mounts)
+    sandbox = attached(doctor, "--vlan", "5", "--ip", "10.1.0.2/24")
+    folder = mounts.path("/etc/cni/net.d/ovs.d")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ovs.conf").write_text('{"mtu": 1500, "vlan": 7}')
+    doctor.is_silent()
+    doctor.node.openvswitch.vsctl("set", "port", port(doctor, sandbox)["name"], "tag=6")
     doctor.finds("attachment_changed", code=3)
 
 
@@ -261,6 +303,8 @@ def test_hostile_and_damaged_records_are_passed_over(doctor: Doctor) -> None:
         {"config": {"bridge": node.bridge}, "ips": None, "routes": None},
         {"config": {"bridge": node.bridge}, "ips": [{"Address": "10.1.0.2/24"}], "routes": [{"DST": "0.0.0.0/0"}]},
         {"config": {"bridge": [1]}, "ips": [], "routes": [], "mirrors": {"a": [1]}},
+        {"config": {"bridge": node.bridge, "external_ids": []}, "ips": [], "routes": []},
+        {"config": {"bridge": node.bridge, "runtimeConfig": [], "args": 5}, "ips": [], "routes": [], "mac": MAC},
     ]
     for record in records:
         where = [["name", "==", port(doctor, attached(doctor, "--vlan", "5"))["name"]]]
@@ -280,12 +324,9 @@ def test_hostile_and_damaged_records_are_passed_over(doctor: Doctor) -> None:
 def test_many_attachments_do_not_take_many_file_descriptors(doctor: Doctor) -> None:
     for number in range(20):
         attached(doctor, "--ip", f"10.1.0.{number + 1}/24")
-    before, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (40, limit))
-    try:
-        assert _result(doctor, "changes") == "ok"
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before, limit))
+    command = ["prlimit", "--nofile=40", *doctor.cli.command(*doctor.words("--json"))]
+    done = subprocess.run(command, env=doctor.cli.environment, capture_output=True, text=True, check=True, timeout=60)
+    assert {check["result"] for check in json.loads(done.stdout)["checks"] if check["check"] == "changes"} == {"ok"}
 
 
 def test_a_program_that_renames_its_interface_changes_nothing(doctor: Doctor) -> None:

@@ -258,6 +258,46 @@ def test_what_a_runtime_has_attached_comes_back_too_after_a_kill_and_its_del_fin
     node.assert_nothing_left()
 
 
+@pytest.mark.parametrize("when", ["never", "before ADD", "after ADD"])
+def test_mirrors_and_the_macs_of_both_ends_come_back_also_after_a_kill(cli: Cli, node: Node, when: str) -> None:
+    sandbox, other, vsctl = node.sandbox(), node.sandbox(), node.openvswitch.vsctl
+    for one in (sandbox, other):
+        cli.run("attach", one.name, "eth1", node.bridge)
+    ports = [port_of(node, one)["name"] for one in (sandbox, other)]
+    gets = [word for name in ports for word in ("--", f"--id=@{name}", "get", "port", name)]
+    for number, (source, output) in enumerate((ports, ports[::-1])):
+        create = (f"--id=@m{number}", "create", "mirror", f"name=m{number}", f"output_port=@{output}")
+        sources = (f"select_src_port=@{source}", f"select_dst_port=@{source}")
+        vsctl(*gets, "--", *create, *sources, "--", "add", "bridge", node.bridge, "mirrors", f"@m{number}")
+    macs = node.host.link(ports[0]).mac, sandbox.link("eth1").mac
+    if when == "never":
+        cli.run("reattach", sandbox.name, "--force")
+    elif when == "before ADD":
+        _killed_before_add(cli, node, "reattach", sandbox.name, "--force")
+        cli.run("reattach", sandbox.name)
+    else:
+        cli.dies_in("attaching._finish", "reattach", sandbox.name, "--force")
+        cli.run("reattach", sandbox.name)
+    assert not _notes(node)
+    uuids = {one.name: port_of(node, one)["_uuid"] for one in (sandbox, other)}
+    mirrors = {row["name"]: row for row in node.openvswitch.rows("Mirror")}
+    for name, source, output in (("m0", sandbox, other), ("m1", other, sandbox)):
+        row = mirrors[name]
+        assert row["select_src_port"] == row["select_dst_port"] == uuids[source.name]
+        assert row["output_port"] == uuids[output.name]
+    assert (node.host.link(ports[0]).mac, sandbox.link("eth1").mac) == macs
+
+
+def test_flat_files_do_not_bring_an_ipam_plugin_to_addresses_of_the_command_line(cli: Cli, node: Node) -> None:
+    flat, path, sandbox = node.folder / "flat.conf", node.folder / "net.conf", node.sandbox()
+    flat.write_text(json.dumps({"ipam": {"type": "no-such-plugin"}, "vlan": 9}))
+    path.write_text(json.dumps(node.config(cniVersion="1.0.0", configuration_path=str(flat))))
+    cli.run("attach", sandbox.name, "eth1", "--from", str(path), "--ip", "10.1.0.2/24")
+    assert port_of(node, sandbox)["tag"] == 9
+    cli.run("detach", sandbox.name, "eth1")
+    node.assert_nothing_left()
+
+
 def _killed_before_add(cli: Cli, node: Node, *words: str) -> None:
     """Runs a command that is killed when it puts up the sign of ADD, the second one of the port's name."""
     with tempfile.NamedTemporaryFile(prefix="calls-") as log:

@@ -60,3 +60,12 @@ class Cli:
         assert done.returncode == code, done
         assert "Traceback" not in done.stderr, done.stderr
         return done.stderr
+
+    def dies_in(self, function: str, *words: str) -> None:
+        """Runs it until it would call this function, as `attaching._finish`; there it dies as if it were killed."""
+        imports = f"import os, sys; from cni_ovs.cli import process, {function.split('.', maxsplit=1)[0]}"
+        command, code = self.command(*words), f"{imports}; {function} = lambda *_: os._exit(9); process.run()"
+        at = command.index("-m")
+        command[at : at + 2] = ["-c", code]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 9, done

@@ -1,15 +1,18 @@
-"""What is known of how an attachment was made, from libcni's cache."""
+"""What is known of how an attachment was made: from libcni's cache, or a note."""
 
 from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from cni_ovs.cli import recorded
+from cni_ovs.cli.failure import Failure
 
 IDS = {"contNetwork": "net", "contID": "0123", "contIface": "eth0", "contNetns": "/run/netns/x"}
 
@@ -36,14 +39,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"cni": {"ovnPort": "b"}}, {"cni": {"ovnPort": "b"}}),
     ],
 )
-def test_the_logical_port_that_cni_args_named_is_part_of_the_configuration(
-    folder: Path, args: Any, expected: Any
-) -> None:
-    record = cached(folder, {"args": args}, cniArgs=[["IgnoreUnknown", "1"], ["OvnPort", "a"]])
-    assert record is not None and record.config["args"] == expected
-    assert record.others == ("tuning",)
+def test_the_logical_port_of_ovn_is_part_of_the_configuration(args: Any, expected: Any) -> None:
+    config = {"bridge": "br-int", **({} if args is None else {"args": args})}
+    assert recorded.with_ovn_port(config, "a") == {"bridge": "br-int", "args": expected}
+    assert recorded.with_ovn_port(config, None) == config
 
 
-@pytest.mark.parametrize("arguments", [5, [5], ["OvnPort"], [["OvnPort"]], [[{}, 1]], {"OvnPort": "a"}])
-def test_a_damaged_cache_is_as_none(folder: Path, arguments: Any) -> None:
-    assert cached(folder, {}, cniArgs=arguments) is None
+@pytest.mark.parametrize("args", [[1], 5, {"cni": 5}])
+def test_what_has_not_its_form_is_refused(args: Any) -> None:
+    with pytest.raises(Failure, match="must be an object"):
+        recorded.with_ovn_port({"args": args}, "a")
+
+
+def test_the_plugins_behind_ours_in_a_chain_are_known_also_from_a_note(folder: Path) -> None:
+    record = cached(folder, {"bridge": "b"})
+    assert record is not None and record.others == ("tuning",)
+    noted = {**IDS, recorded.INTERRUPTED: replace(record, mirrors={"output_port": [str(uuid4())]}).text()}
+    assert recorded.interrupted(noted) == replace(record, mirrors=json.loads(noted[recorded.INTERRUPTED])["mirrors"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"mirrors": {"output_port": ["x"]}}, {"mirrors": [1]}, {"others": [1]}, {"ips": None, "routes": [{"dst": 5}]}],
+)
+def test_a_damaged_note_is_as_none(more: dict[str, Any]) -> None:
+    values = {"config": {}, "ips": [], "routes": [], **more}
+    assert recorded.interrupted({**IDS, recorded.INTERRUPTED: json.dumps(values)}) is None

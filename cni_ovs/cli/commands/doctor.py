@@ -14,8 +14,6 @@ from ..doctor.examination import examine, exit_code
 from ..doctor.machine import PLUGIN_FOLDERS, Machine
 from ..failure import Failure
 
-_FOLDER = click.Path(file_okay=False)
-
 
 @click.command()
 @click.argument("target", type=options.TargetName(), required=False)
@@ -24,7 +22,7 @@ _FOLDER = click.Path(file_okay=False)
     "--bin-dir",
     "bin_dirs",
     multiple=True,
-    type=_FOLDER,
+    type=options.FOLDER,
     help="Folder with CNI plugins; repeatable.  [default: "
     + ", ".join(PLUGIN_FOLDERS)
     + ", and what containerd's configuration says]",
@@ -33,7 +31,7 @@ _FOLDER = click.Path(file_okay=False)
     "--conf-dir",
     "conf_dirs",
     multiple=True,
-    type=_FOLDER,
+    type=options.FOLDER,
     help="Folder with network configurations; repeatable.  [default: " + ", ".join(FOLDERS) + "]",
 )
 @click.option("--probe", is_flag=True, help="With TARGET: send its gateways one ping each. Else nothing is sent.")

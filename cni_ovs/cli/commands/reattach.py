@@ -73,6 +73,8 @@ def command(
 
 def _reattach(one: Belonging, db: str, entry: dict[str, Any], *, force: bool, dry_run: bool) -> None:
     """Attach it anew if it has lost something, and put into the entry what is told of that."""
+    if not dry_run:
+        reattaching.finish(one, db)
     loss = reattaching.look(one)
     entry["lost"] = loss.reason
     if not loss.reason and not force:

@@ -15,7 +15,7 @@ from cni_ovs.plugin.netns import is_gone
 
 from ...configurations.runtime_files import string
 from ...database import Database, OpenVSwitch
-from ...recorded import CACHE
+from ...recorded import CACHE, INTERRUPTED
 from ..examination import Check
 from ..machine import Machine
 from ..problems import WARNING, Finding, Problem, Skip
@@ -45,6 +45,15 @@ REMOVAL_UNFINISHED = Problem(
 )
 
 
+REATTACH_UNFINISHED = Problem(
+    "reattach_unfinished",
+    WARNING,
+    "attaching {ifname} of {container} anew is unfinished",
+    "a `cni-ovs reattach` was killed, or failed half way",
+    command="cni-ovs reattach {target} {ifname} {db}",
+)
+
+
 def held(machine: Machine) -> Iterator[Finding]:
     """Every address that host-local has given out belongs to a port."""
     folders = _folders(machine)
@@ -67,7 +76,10 @@ def removals(machine: Machine) -> Iterator[Finding]:
     for name in _staying(machine.address, set(suspects)):
         ids = suspects[name]
         values = {"ifname": ids["contIface"], "container": ids["contID"][:12], "network": ids.get("contNetwork", "")}
-        yield REMOVAL_UNFINISHED.found(db=machine.cni_ovs, **values)
+        if INTERRUPTED in ids and not is_gone(ids["contNetns"]):
+            yield REATTACH_UNFINISHED.found(target=ids["contNetns"], db=machine.cni_ovs, **values)
+        else:
+            yield REMOVAL_UNFINISHED.found(db=machine.cni_ovs, **values)
 
 
 def _staying(address: str, names: set[str]) -> list[str]:
@@ -180,5 +192,12 @@ CHECKS = (
         of_target=False,
         may_pass=True,
     ),
-    Check("removals", "unfinished removals", removals, (REMOVAL_UNFINISHED,), of_target=False, may_pass=True),
+    Check(
+        "removals",
+        "unfinished removals",
+        removals,
+        (REMOVAL_UNFINISHED, REATTACH_UNFINISHED),
+        of_target=False,
+        may_pass=True,
+    ),
 )

@@ -5,12 +5,11 @@ Only of those of which it is known how they were made: `cni-ovs attach` has reco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from cni_ovs.plugin import check, protocol
-from cni_ovs.plugin.config import NetworkConfig, lookup, usual_flat_file
+from cni_ovs.plugin import check, log, protocol
+from cni_ovs.plugin.config import NetworkConfig, Reader, fill, lookup, usual_flat_file
 from cni_ovs.plugin.deadline import Deadline
 from cni_ovs.plugin.errors import CHECK_FAILED, CniError
 from cni_ovs.plugin.inet import parse_cidr
@@ -19,6 +18,7 @@ from cni_ovs.plugin.protocol import Invocation
 
 from ... import recorded
 from ...attaching import values_of, variables_of
+from ...failure import Failure
 from ...recorded import Record
 from ..attached import Attached, is_link_local
 from ..examination import Check
@@ -46,6 +46,14 @@ ATTACHMENT_CHANGED = Problem(
     _REATTACH,
 )
 
+MEMBER_CHANGED = Problem(
+    "member_changed",
+    WARNING,
+    "{ifname} in {container}, which is part of another interface there, is not as it was made: {difference}",
+    "somebody has changed it; MAC, addresses and routes, which a bond, bridge or VRF may take, are not compared",
+    "if that is not meant, change it back",
+)
+
 
 def changes(machine: Machine) -> Iterator[Finding]:
     """Everything is as it was made, as far as that is known."""
@@ -64,7 +72,8 @@ def changes(machine: Machine) -> Iterator[Finding]:
             yield ADDRESS_GONE.found(address=address, **values)
         difference = "" if gone else _difference(one, record, machine.address)
         if difference:
-            yield ATTACHMENT_CHANGED.found(difference=difference, **values)
+            problem = MEMBER_CHANGED if one.is_enslaved else ATTACHMENT_CHANGED
+            yield problem.found(difference=difference, **values)
 
 
 def _is_well(one: Attached, machine: Machine) -> bool:
@@ -78,8 +87,10 @@ def _gone(one: Attached, record: Record) -> list[str]:
     """The addresses that it was given and does not have, nor has got others instead."""
     if one.is_enslaved:
         return []
-    left = {len(address.packed) for address in one.addresses if not is_link_local(address)}
-    return [ip["address"] for ip in record.ips if len(parse_cidr(ip["address"])[1]) not in left]
+    present = {(address.packed, address.prefix) for address in one.addresses}
+    others = {len(address.packed) for address in one.addresses if not is_link_local(address)}
+    given = [(ip["address"], *parse_cidr(ip["address"])[1:]) for ip in record.ips]
+    return [text for text, packed, prefix in given if (packed, prefix) not in present and len(packed) not in others]
 
 
 def _difference(one: Attached, record: Record, address: str) -> str:
@@ -91,7 +102,8 @@ def _difference(one: Attached, record: Record, address: str) -> str:
     Raises:
         Skip: this machine is short of something.
     """
-    if lookup(record.config, "configuration_path") or usual_flat_file():
+    is_whole = recorded.by_hand(one.port.external_ids) is not None
+    if not is_whole and (lookup(record.config, "configuration_path") or usual_flat_file()):
         return ""  # what was taken from there is not known, and it may say something else now
     interface = {"name": one.ifname, "sandbox": one.netns}
     result: dict[str, Any] = {"cniVersion": protocol.LATEST_VERSION, "interfaces": [interface]}
@@ -103,6 +115,8 @@ def _difference(one: Attached, record: Record, address: str) -> str:
     try:
         invocation, config = _prepared(one, {**values_of(record, {}), "prevResult": result, "socket_file": address})
         check.verify(invocation, config, Deadline(_SECONDS))
+    except Failure:
+        return ""  # it is no configuration
     except (CniError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, OSError) and cause.errno in SHORTAGE:
@@ -117,11 +131,11 @@ def _prepared(one: Attached, values: dict[str, Any]) -> tuple[Invocation, Networ
     Raises:
         CniError: ADD would not take such a configuration any more.
     """
-    silent = {"log_file": None, "log_level": "error"}
-    others = {key: value for key, value in values.items() if key.lower() not in silent}
-    # Not CHECK, which the oldest versions do not have.
-    invocation = Invocation({**variables_of(one.port.external_ids), "CNI_COMMAND": "ADD"})
-    config = protocol.read(invocation, json.dumps({**others, **silent}).encode())
+    invocation = Invocation({**variables_of(one.port.external_ids), "CNI_COMMAND": "CHECK"})
+    config = NetworkConfig()  # without the flat file of this machine, and without a log
+    config.raw, config.values, config.name, config.type = b"", values, values["name"], "ovs"
+    log.configure("error", None)
+    fill(config, Reader(values, lenient=False), values, invocation.args)
     config.mtu = config.ovn_port = None
     config.macspoofchk = config.ipspoofchk = False
     return invocation, config
@@ -132,7 +146,7 @@ CHECKS = (
         "changes",
         "what has changed since it was attached",
         changes,
-        (ADDRESS_GONE, ATTACHMENT_CHANGED),
+        (ADDRESS_GONE, ATTACHMENT_CHANGED, MEMBER_CHANGED),
         may_pass=True,
     ),
 )
