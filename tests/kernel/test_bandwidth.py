@@ -19,7 +19,7 @@ def test_a_container_sends_and_receives_as_fast_as_it_may(
 ) -> None:
     other = node.attached(ipam=node.host_local())
     lines = []
-    for rate in (5, 10, 20):
+    for rate in (2, 5, 10):  # an emulated processor, which other tests share, passes little more than 20
         limits = {"ingressRate": rate * MEGA, "egressRate": rate * MEGA}
         pod = node.attached(interface_type=kind, ipam=node.host_local(), bandwidth=limits)
         assert len(node.openvswitch.rows("QoS")) == len(node.openvswitch.rows("Queue")) == (kind == "veth")
