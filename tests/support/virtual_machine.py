@@ -70,7 +70,7 @@ def run(words: Sequence[str], folder: Path, *, seconds: int) -> Outcome:
     console = folder / "console"
     share = f"local,path={folder},mount_tag=out,security_model=none"
     bounded = ("setpriv", "--pdeathsig=TERM", "timeout", "--kill-after=5", str(seconds + 20))  # also when we are killed
-    command = [*bounded, *_QEMU, "-virtfs", share, "-serial", f"file:{console}"]
+    command = [*bounded, "setpriv", "--pdeathsig=KILL", *_QEMU, "-virtfs", share, "-serial", f"file:{console}"]
     with (folder / "qemu").open("w") as said:
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, check=False)
     code, output = (folder / name for name in ("exit_code", "output"))
