@@ -93,8 +93,6 @@ def command(ctx: click.Context, /, target: str, ifname: str, bridge: str | None,
     if source is not ParameterSource.DEFAULT or lookup(config, "socket_file") is None:
         config["socket_file"] = given["db"]
     ips, routes = _addresses(given["ips"], given["gateways"])
-    if ips:
-        config = {key: value for key, value in config.items() if key.lower() != "ipam"}
     container = targets.find(target)
     _refuse_second_default(container, routes)
     try:

@@ -22,7 +22,7 @@ _SECONDS = 1.0  # for one bridge's answer
 _COOKIE_TAG, _TAG_MASK = 0xC142 << 48, 0xFFFF << 48
 
 _REATTACH = "cni-ovs reattach {target} {ifname} {db}"
-_REATTACH_ANYHOW = "cni-ovs reattach {target} {ifname} --force {db}"  # also what has not lost its device
+REATTACH_ANYHOW = "cni-ovs reattach {target} {ifname} --force {db}"  # also what has not lost its device
 PORT_STALE = Problem(
     "port_stale",
     WARNING,
@@ -65,7 +65,7 @@ PORT_REFUSED = Problem(
     "ovs-vswitchd does not use {port}, the port of {ifname} in {container}: {error}",
     "the words behind the colon are its own",
     "mend what it says, or attach it anew:",
-    _REATTACH_ANYHOW,
+    REATTACH_ANYHOW,
 )
 OTHER_PORT_REFUSED = Problem(
     "other_port_refused",
@@ -95,7 +95,7 @@ RULES_GONE = Problem(
     FAULT,
     "{container} can forge addresses: the OpenFlow rules that check {ifname} are not on {bridge}",
     "ovs-vswitchd was restarted without ovs-ctl, which keeps them, or somebody removed them",
-    command=_REATTACH_ANYHOW,
+    command=REATTACH_ANYHOW,
 )
 
 

@@ -24,18 +24,17 @@ from ..attached import Attached, is_link_local
 from ..examination import Check
 from ..machine import Machine
 from ..problems import FAULT, WARNING, Finding, Problem, Skip, Value
-from .attachments import device_problem, refusal
+from .attachments import REATTACH_ANYHOW, device_problem, refusal
 
 _SECONDS = 2.0  # for one attachment
 
-_REATTACH = "cni-ovs reattach {target} {ifname} --force {db}"
 ADDRESS_GONE = Problem(
     "address_gone",
     FAULT,
     "{device} in {container} does not have address {address} any more, nor another one of that kind",
     "somebody, or a program in the container, has removed it; routes may have gone with it",
     "give it back, or attach it anew as it was made{chain}:",
-    _REATTACH,
+    REATTACH_ANYHOW,
 )
 ATTACHMENT_CHANGED = Problem(
     "attachment_changed",
@@ -43,9 +42,8 @@ ATTACHMENT_CHANGED = Problem(
     "{ifname} in {container} is not as it was made: {difference}",
     "somebody, or a program in the container, has changed it",
     "if that is not meant, change it back, or attach it anew as it was made{chain}:",
-    _REATTACH,
+    REATTACH_ANYHOW,
 )
-
 MEMBER_CHANGED = Problem(
     "member_changed",
     WARNING,
@@ -62,6 +60,7 @@ def changes(machine: Machine) -> Iterator[Finding]:
     if not known:
         raise Skip("of no attachment it is known how it was made")
     machine.need_ovs_vswitchd()
+    log.configure("error", None)  # what the plugin would warn of is no finding
     for one, record in known:
         if machine.is_at_work(one.port.external_ids):
             continue
@@ -134,7 +133,6 @@ def _prepared(one: Attached, values: dict[str, Any]) -> tuple[Invocation, Networ
     invocation = Invocation({**variables_of(one.port.external_ids), "CNI_COMMAND": "CHECK"})
     config = NetworkConfig()  # without the flat file of this machine, and without a log
     config.raw, config.values, config.name, config.type = b"", values, values["name"], "ovs"
-    log.configure("error", None)
     fill(config, Reader(values, lenient=False), values, invocation.args)
     config.mtu = config.ovn_port = None
     config.macspoofchk = config.ipspoofchk = False
