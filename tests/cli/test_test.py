@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -133,13 +134,18 @@ def bare(sandbox: Namespace) -> Iterator[tuple[Namespace, Namespace]]:
     """Two namespaces that a veth pair connects, without Open vSwitch."""
     other = Namespace()
     try:
-        sandbox.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other.name)
-        for number, namespace in enumerate((sandbox, other), 1):
-            namespace.ip("address", "add", f"10.20.0.{number}/24", "dev", "eth0")
-            namespace.ip("link", "set", "eth0", "up")
+        _connect(sandbox, other)
         yield sandbox, other
     finally:
         other.delete()
+
+
+def _connect(*ends: Namespace) -> None:
+    """By a veth pair, with addresses in 10.20.0.0/24."""
+    ends[0].ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", ends[1].name)
+    for number, namespace in enumerate(ends, 1):
+        namespace.ip("address", "add", f"10.20.0.{number}/24", "dev", "eth0")
+        namespace.ip("link", "set", "eth0", "up")
 
 
 def test_namespaces_are_tested_without_open_vswitch(bare: tuple[Namespace, Namespace], node: Node) -> None:
@@ -149,6 +155,21 @@ def test_namespaces_are_tested_without_open_vswitch(bare: tuple[Namespace, Names
     assert report["good"] is True
     assert report["a"]["bridge"] is None
     assert "without Open vSwitch" in cli.run(*words).stdout
+
+
+def test_an_interface_with_a_carrier_that_the_kernel_has_not_acted_on_is_waited_for(
+    bare: tuple[Namespace, Namespace], node: Node
+) -> None:
+    """It drops everything meanwhile; many changes of other links make that seconds. Here it is told to stay so."""
+    late, other = bare
+    late.ip("link", "set", "eth0", "mode", "dormant", "state", "dormant")
+    wait_for("it is not up", lambda: "LOWER_UP" in (text := late.ip("link", "show", "eth0")) and "state UP" not in text)
+    cli = Cli(node.host, "unix:/nowhere/db.sock")
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(cli.json, "test", late.name, other.name, "--no-throughput")
+        assert wait([report], timeout=2).not_done  # else it takes a second less
+        late.ip("link", "set", "eth0", "mode", "default", "state", "up")
+        assert report.result(10)["good"] is True
 
 
 def test_a_pair_whose_rate_is_limited_is_good(node: Node, cli: Cli) -> None:

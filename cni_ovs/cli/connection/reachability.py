@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
+from cni_ovs.plugin.netlink import Netlink
+
+from .. import kernel
 from . import causes, echo, programs
 from .causes import Cause
 from .ends import FAMILIES, End
@@ -20,6 +24,7 @@ SECONDS = (_COUNT - 1) * _INTERVAL + 0.1  # of a ping that is answered
 # A packet of this size passes everywhere (RFC 8200 section 5; RFC 791 asks for less).
 _CERTAIN = {4: 576, 6: 1280}
 _SHORTEST_PATIENCE, _LONG_PATIENCE = 0.15, 0.6
+_LINK_WATCH_SECONDS, _LINK_WATCH_INTERVAL = 3.0, 0.05
 _TRIES = 2  # a busy ovs-vswitchd forwards nothing for a tenth of a second on the userspace datapath
 
 _COUNTS = re.compile(r"^(\d+) packets transmitted, (\d+) received,", re.MULTILINE)
@@ -82,6 +87,8 @@ def families(first: End, second: End) -> list[str]:
 
 def ping(first: End, second: End, tick: Tick) -> list[Ping]:
     """Ping in both directions, in every family that both ends have, all at once."""
+    for end in (first, second):
+        _wait_for_link_watch(end, tick)
     ways = [(family, *way) for family in families(first, second) for way in ((first, second), (second, first))]
     found = _by_program(ways, tick) if _is_iputils() else [None] * len(ways)
     # Once there was an answer, ping waits for those that are missing only twice as long as that has taken. A machine
@@ -90,6 +97,24 @@ def ping(first: End, second: End, tick: Tick) -> list[Ping]:
     others = [way for way, result in zip(ways, found, strict=True) if result is None]
     by_socket = iter(_by_socket(others, tick) if others else [])
     return [_with_cause(result or next(by_socket)) for result in found]
+
+
+def _wait_for_link_watch(end: End, tick: Tick) -> None:
+    """Wait until an interface that has a carrier passes packets on.
+
+    It drops all of them until the kernel's link watch has run, which many changes of other links on the machine delay
+    by seconds. A kernel of 6.8 or newer runs that for an interface that it is asked for.
+    """
+    limit = time.monotonic() + _LINK_WATCH_SECONDS
+    with suppress(OSError):  # it has just gone
+        with kernel.inside(end.netns):
+            netlink = Netlink()
+        with closing(netlink):
+            while (link := netlink.link(end.link.index)) and link.carrier and not link.running:
+                if time.monotonic() >= limit:
+                    return
+                time.sleep(_LINK_WATCH_INTERVAL)
+                tick()
 
 
 Way = tuple[str, End, End]
