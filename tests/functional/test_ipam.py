@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import time
+
 import pytest
 
 from tests.support.ipam import static
@@ -163,3 +166,21 @@ def test_a_duplicate_ipv6_address_is_refused_whatever_the_device(node: Node, kin
 def test_the_same_ipv6_address_in_another_vlan_is_no_duplicate(node: Node) -> None:
     node.attached(vlan=5, ipam=static("2001:db8:1::2/64")).check().silent()
     node.attached(vlan=6, ipam=static("2001:db8:1::2/64")).check().silent()
+
+
+@pytest.mark.contract(17)
+@pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (6, 8), reason="the kernel cannot be asked to act on one link"
+)
+def test_ipv6_does_not_wait_until_the_kernel_has_acted_on_all_other_links(node: Node) -> None:
+    """As after a boot, when all pods of a node start: that takes it a second for each hundred."""
+    pod = node.attachment(ipam=node.host_local(V6))
+    busy, _ = node.sandbox(), pod.sandbox
+    names = [f"many{number}" for number in range(300)]
+    links = [f"link add {name} up type veth peer name {name}p\n" for name in names]
+    busy.run("ip", "-batch", "-", stdin="".join(links))
+    begun = time.monotonic()
+    pod.add().ok()
+    assert time.monotonic() - begun < 1
+    # Nor shall other tests that run now: asked for a link, the kernel acts on it.
+    busy.run("ip", "-batch", "-", stdin="".join(f"link show {name}\nlink show {name}p\n" for name in names))
