@@ -509,6 +509,7 @@ def test_of_one_container_only_what_matters_to_it_is_told(doctor: Doctor) -> Non
 def test_an_address_that_another_container_has_is_told(doctor: Doctor) -> None:
     node = doctor.node
     pods = [node.attached(ipam=static(f"fd00::{number}/64")) for number in (2, 3)]
+    node.wait_for_flows()
     pods[1].sandbox.ip("address", "add", "fd00::2/64", "dev", "net1")
     refused = lambda: [a for a in pods[1].sandbox.addresses("net1") if a.duplicate]  # noqa: E731
     wait_for("the kernel has noticed", refused)

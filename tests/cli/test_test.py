@@ -342,6 +342,7 @@ def test_one_address_twice_is_told(node: Node, cli: Cli) -> None:
 def test_an_address_that_the_kernel_holds_for_a_duplicate_is_told(node: Node, cli: Cli) -> None:
     pods = [node.attached(ipam=node.host_local("fd00:10::/64")) for _ in range(2)]
     late = node.attached()
+    node.wait_for_flows()
     late.sandbox.ip("address", "add", f"{pods[0].addresses[0]}/64", "dev", "net1")
     wait_for("it is a duplicate", lambda: late.sandbox.addresses("net1")[0].duplicate)
     verdict, _ = _bad(cli, *_names(pods[1], late), "--no-throughput")

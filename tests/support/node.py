@@ -162,6 +162,13 @@ class Node:
 
         wait_for("ovs-vswitchd has no device for it", noticed)
 
+    def wait_for_flows(self) -> None:
+        """Waits until ovs-vswitchd has renewed its flows: those made before a port was new do not lead to it.
+
+        The kernel asks only once whether another has an address, and what the other answers all is such a flow.
+        """
+        self.openvswitch.appctl("revalidator/wait")
+
     # Looking
 
     def ports(self) -> list[Row]:
