@@ -127,8 +127,8 @@ def test_nothing_grows_with_the_number_of_ports(node: Node) -> None:
     pod = node.attachment()
     few = {command: trace(node, command, pod) for command in ("ADD", "DEL")}
     others = [f"other{number}" for number in range(100)]
-    pairs = "".join(f"link add {name} up type veth peer name {name}p\n" for name in others)
-    node.host.run("ip", "-batch", "-", stdin=pairs)
+    node.host.add_pairs(others)
+    node.host.settle()
     add = [word for name in others for word in ("--", "add-port", node.bridge, name)]
     node.openvswitch.vsctl(*add[1:])
     many = {command: trace(node, command, pod) for command in ("ADD", "DEL")}

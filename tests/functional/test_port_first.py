@@ -185,10 +185,8 @@ def test_with_many_ports_ovs_vswitchd_does_not_look_too_early_and_sixteen_adds_a
     node = make(late=False)
     names = [f"many{number}" for number in range(MANY)]
     node.host.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
-    # Asked for a link, the kernel acts on its state. Else it would take seconds to act on so many, and as long drop
-    # what tests elsewhere on the machine send over links of theirs that have just come up.
-    links = [f"link add {name} up type veth peer name {name}p\nlink show {name}\nlink show {name}p\n" for name in names]
-    node.host.run("ip", "-batch", "-", stdin="".join(links), timeout=60)
+    node.host.add_pairs(names)
+    node.host.settle()
     words = [word for name in names for word in ("--", "add-port", node.bridge, name)]
     node.openvswitch.vsctl(*words[1:], timeout=60)
     pods = [node.attachment(ipam=node.host_local()) for _ in range(16)]

@@ -139,6 +139,19 @@ class Namespace:
         """Runs the `ip` command on this namespace, as `ns.ip("link", "set", "net1", "down")`."""
         return run(["ip", "-n", self.name, *words]).stdout
 
+    def add_pairs(self, names: Sequence[str]) -> None:
+        """Adds many veth pairs at once, the ends with these names up, the others (with a p behind it) down."""
+        commands = [f"link add {name} up type veth peer name {name}p\n" for name in names]
+        self.run("ip", "-batch", "-", stdin="".join(commands), timeout=60)
+
+    def settle(self) -> None:
+        """Lets the kernel act on the state of every link here; asked for one (Linux 6.8), it does that at once.
+
+        Else it takes seconds to act on hundreds, and as long drops what tests elsewhere on the machine send over links
+        that have just come up.
+        """
+        self.run("ip", "-batch", "-", stdin="".join(f"link show {name}\n" for name in self.links()), timeout=60)
+
     def sysctl(self, key: str, value: str | int | None = None) -> str:
         """Reads, or with `value` writes, a setting below /proc/sys, as `net/ipv6/conf/default/disable_ipv6`."""
         path = f"/proc/sys/{key}"
