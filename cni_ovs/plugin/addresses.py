@@ -68,9 +68,7 @@ def configure(sandbox: Namespace, link: Link, result: Result, deadline: Deadline
             disabled = f"ipv6/conf/{link.name}/disable_ipv6"
             _try_sysctl(disabled, "1")
             timers = _shorten_duplicate_detection(link.name)
-            # It does not begin before the kernel has acted on the link's carrier, which takes seconds when many other
-            # links have changed, but is done at once for a link that is asked for (Linux 6.8).
-            inside.link(link.index)
+            _let_act_on_carrier(inside, link)
             _attempt("IPv6", link, lambda: write_sysctl(disabled, "0"))
     watch = sandbox.open_netlink(WATCH_IPV6_ADDRESSES) if has_ipv6 else None
     try:
@@ -131,6 +129,18 @@ def _shorten_duplicate_detection(name: str) -> dict[str, str]:
         except OSError as error:
             log.debug(f"{key} cannot be set, duplicate address detection takes longer: {error.strerror}")
     return original
+
+
+def _let_act_on_carrier(inside: Netlink, link: Link) -> None:
+    """Let the kernel act on the link's carrier, before which duplicate address detection does not begin.
+
+    When many other links have changed that takes it seconds, but Linux 6.8 and newer do it at once for a link that they
+    are asked for.
+    """
+    try:
+        inside.link(link.index)
+    except OSError as error:
+        log.debug(f"{link.name!r} cannot be looked at, IPv6 may take longer: {error.strerror}")
 
 
 def _try_sysctl(key: str, value: str) -> None:

@@ -128,7 +128,6 @@ def test_nothing_grows_with_the_number_of_ports(node: Node) -> None:
     few = {command: trace(node, command, pod) for command in ("ADD", "DEL")}
     others = [f"other{number}" for number in range(100)]
     node.host.add_pairs(others)
-    node.host.settle()
     add = [word for name in others for word in ("--", "add-port", node.bridge, name)]
     node.openvswitch.vsctl(*add[1:])
     many = {command: trace(node, command, pod) for command in ("ADD", "DEL")}

@@ -186,7 +186,6 @@ def test_with_many_ports_ovs_vswitchd_does_not_look_too_early_and_sixteen_adds_a
     names = [f"many{number}" for number in range(MANY)]
     node.host.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
     node.host.add_pairs(names)
-    node.host.settle()
     words = [word for name in names for word in ("--", "add-port", node.bridge, name)]
     node.openvswitch.vsctl(*words[1:], timeout=60)
     pods = [node.attachment(ipam=node.host_local()) for _ in range(16)]

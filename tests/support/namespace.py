@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import platform
 import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyroute2 import IPRoute, netns
 
 from tests.support.processes import run
@@ -66,6 +69,19 @@ class Route:
     mtu: int | None
     advmss: int | None
     protocol: int
+
+
+needs_link_watch = pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (6, 8), reason="the kernel cannot be asked to act on one link"
+)
+
+
+def _pair(name: str) -> str:
+    return f"link add {name} up type veth peer name {name}p\n"
+
+
+def _asked(name: str) -> str:
+    return f"link show dev {name}\nlink show dev {name}p\n"
 
 
 class Namespace:
@@ -140,17 +156,32 @@ class Namespace:
         return run(["ip", "-n", self.name, *words]).stdout
 
     def add_pairs(self, names: Sequence[str]) -> None:
-        """Adds many veth pairs at once, the ends with these names up, the others (with a p behind it) down."""
-        commands = [f"link add {name} up type veth peer name {name}p\n" for name in names]
+        """Adds many veth pairs at once, the ends with these names up, the others (with a p behind it) down.
+
+        The kernel acts on each of them at once, because it is asked for it; see `burst`.
+        """
+        commands = (f"{_pair(name)}{_asked(name)}" for name in names)
         self.run("ip", "-batch", "-", stdin="".join(commands), timeout=60)
 
-    def settle(self) -> None:
-        """Lets the kernel act on the state of every link here; asked for one (Linux 6.8), it does that at once.
+    @contextlib.contextmanager
+    def burst(self) -> Iterator[Callable[[], bool]]:
+        """While the body runs, the kernel's link watch is busy with hundreds of new links here.
 
-        Else it takes seconds to act on hundreds, and as long drops what tests elsewhere on the machine send over links
-        that have just come up.
+        It takes seconds for them, and as long drops what is sent over links, anywhere on the machine, that come up
+        later. Those that it is asked for (Linux 6.8) do not wait. What is given tells whether it is busy still.
         """
-        self.run("ip", "-batch", "-", stdin="".join(f"link show {name}\n" for name in self.links()), timeout=60)
+        names = [f"many{number}" for number in range(400)]
+
+        def is_busy() -> bool:
+            links = json.loads(self.ip("-json", "link", "show"))
+            # So those are called on which it has acted, in their order.
+            return any(link["ifname"] in names and link["operstate"] != "LOWERLAYERDOWN" for link in links)
+
+        self.run("ip", "-batch", "-", stdin="".join(map(_pair, names)), timeout=60)
+        try:
+            yield is_busy
+        finally:  # other tests that run now shall not have to wait
+            self.run("ip", "-batch", "-", stdin="".join(map(_asked, names)), timeout=60)
 
     def sysctl(self, key: str, value: str | int | None = None) -> str:
         """Reads, or with `value` writes, a setting below /proc/sys, as `net/ipv6/conf/default/disable_ipv6`."""

@@ -163,11 +163,13 @@ class Node:
         wait_for("ovs-vswitchd has no device for it", noticed)
 
     def wait_for_flows(self) -> None:
-        """Waits until ovs-vswitchd has renewed its flows: those made before a port was new do not lead to it.
+        """Waits until ovs-vswitchd has renewed its flows: those that are older than a port do not lead to it.
 
-        The kernel asks only once whether another has an address, and what the other answers all is such a flow.
+        The kernel asks only once whether another has an address, and the answer, which is for all, may take such a
+        flow.
         """
-        self.openvswitch.appctl("revalidator/wait")
+        for _ in range(2):  # the first may be the end of a pass that began earlier
+            self.openvswitch.appctl("revalidator/wait")
 
     # Looking
 

@@ -91,6 +91,7 @@ def test(ends: Sequence[End], bar: Bar) -> list[Pair]:
     pairs = [Pair(first, second, _family(first, second), SILENT) for first, second in combinations(ends, 2)]
     attempts = [Attempt(pair, causes.separated(pair.first, pair.second) is not None) for pair in pairs]
     bar.begin(f"{len(pairs)} pairs", len(pairs) * (COUNT * INTERVAL) / AT_ONCE + 1)
+    reachability.wait_for_link_watch(ends, bar.tick)
     with Pinging(ends, bar) as pinging:
         together = [one for one in attempts if one.is_possible and not one.apart]
         pinging.run(together, AT_ONCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ SECONDS = (_COUNT - 1) * _INTERVAL + 0.1  # of a ping that is answered
 # A packet of this size passes everywhere (RFC 8200 section 5; RFC 791 asks for less).
 _CERTAIN = {4: 576, 6: 1280}
 _SHORTEST_PATIENCE, _LONG_PATIENCE = 0.15, 0.6
-_LINK_WATCH_SECONDS, _LINK_WATCH_INTERVAL = 3.0, 0.05
+_LINK_WATCH_SECONDS, _LINK_WATCH_INTERVAL = 3.0, 0.05  # kernels before 6.8 act on about a hundred links a second
 _TRIES = 2  # a busy ovs-vswitchd forwards nothing for a tenth of a second on the userspace datapath
 
 _COUNTS = re.compile(r"^(\d+) packets transmitted, (\d+) received,", re.MULTILINE)
@@ -87,8 +87,7 @@ def families(first: End, second: End) -> list[str]:
 
 def ping(first: End, second: End, tick: Tick) -> list[Ping]:
     """Ping in both directions, in every family that both ends have, all at once."""
-    for end in (first, second):
-        _wait_for_link_watch(end, tick)
+    wait_for_link_watch((first, second), tick)
     ways = [(family, *way) for family in families(first, second) for way in ((first, second), (second, first))]
     found = _by_program(ways, tick) if _is_iputils() else [None] * len(ways)
     # Once there was an answer, ping waits for those that are missing only twice as long as that has taken. A machine
@@ -99,18 +98,26 @@ def ping(first: End, second: End, tick: Tick) -> list[Ping]:
     return [_with_cause(result or next(by_socket)) for result in found]
 
 
-def _wait_for_link_watch(end: End, tick: Tick) -> None:
-    """Wait until an interface that has a carrier passes packets on.
+def wait_for_link_watch(ends: Iterable[End], tick: Tick) -> None:
+    """Wait until interfaces that have a carrier are running, those of the containers and those of their ports.
 
-    It drops all of them until the kernel's link watch has run, which many changes of other links on the machine delay
-    by seconds. A kernel of 6.8 or newer runs that for an interface that it is asked for.
+    They drop everything until the kernel's link watch has run, which many changes of other links on the machine delay
+    by seconds. A kernel of 6.8 or newer runs that for an interface that it is asked for. (A dormant one, of 802.1X say,
+    is not running either, and is waited for in vain.)
     """
     limit = time.monotonic() + _LINK_WATCH_SECONDS
-    with suppress(OSError):  # it has just gone
-        with kernel.inside(end.netns):
+    for end in ends:
+        _wait_until_running(end.netns, end.link.index, limit, tick)
+        if end.port is not None:
+            _wait_until_running(kernel.OWN, end.port.name, limit, tick)  # not there if it is in the container itself
+
+
+def _wait_until_running(netns: str, which: str | int, limit: float, tick: Tick) -> None:
+    with suppress(OSError):  # it has just gone, and pings will tell
+        with kernel.inside(netns):
             netlink = Netlink()
         with closing(netlink):
-            while (link := netlink.link(end.link.index)) and link.carrier and not link.running:
+            while (link := netlink.link(which)) and link.carrier and not link.running:
                 if time.monotonic() >= limit:
                     return
                 time.sleep(_LINK_WATCH_INTERVAL)
