@@ -170,8 +170,13 @@ def test_the_same_ipv6_address_in_another_vlan_is_no_duplicate(node: Node) -> No
 @needs_link_watch
 def test_ipv6_does_not_wait_until_the_kernel_has_acted_on_all_other_links(node: Node) -> None:
     """As after a boot, when all pods of a node start."""
-    pod = node.attachment(ipam=node.host_local(V6))
-    busy, _ = node.sandbox(), pod.sandbox
-    with busy.burst() as is_busy:
-        pod.add().ok()
-        assert is_busy()
+
+    def ends_earlier() -> bool:
+        pod = node.attachment(ipam=node.host_local(V6))
+        busy, _ = node.sandbox(), pod.sandbox
+        with busy.burst() as is_busy:
+            pod.add().ok()
+            return is_busy()
+
+    # Links that come up elsewhere on the machine may have made the kernel get through all of them sooner.
+    assert any(ends_earlier() for _ in range(5))
