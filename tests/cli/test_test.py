@@ -134,18 +134,13 @@ def bare(sandbox: Namespace) -> Iterator[tuple[Namespace, Namespace]]:
     """Two namespaces that a veth pair connects, without Open vSwitch."""
     other = Namespace()
     try:
-        _connect(sandbox, other)
+        sandbox.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other.name)
+        for number, namespace in enumerate((sandbox, other), 1):
+            namespace.ip("address", "add", f"10.20.0.{number}/24", "dev", "eth0")
+            namespace.ip("link", "set", "eth0", "up")
         yield sandbox, other
     finally:
         other.delete()
-
-
-def _connect(*ends: Namespace) -> None:
-    """By a veth pair, with addresses in 10.20.0.0/24."""
-    ends[0].ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", ends[1].name)
-    for number, namespace in enumerate(ends, 1):
-        namespace.ip("address", "add", f"10.20.0.{number}/24", "dev", "eth0")
-        namespace.ip("link", "set", "eth0", "up")
 
 
 def test_namespaces_are_tested_without_open_vswitch(bare: tuple[Namespace, Namespace], node: Node) -> None:
